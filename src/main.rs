@@ -1,0 +1,2 @@
+//! authspike.
+fn main() {}
