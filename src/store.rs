@@ -2,11 +2,31 @@
 //!
 //! Invariant: a write is answered only after the transaction that holds it is on disk (`synchronous = FULL`). Writes that
 //! arrive while one is being synced share the next transaction: that is what lets thousands of requests a second each
-//! wait for a disk that syncs a few hundred times.
+//! wait for a disk that syncs a few hundred times. A write that fails undoes itself alone; a transaction that fails
+//! fails every write in it, and the next one starts afresh, so a full disk heals without a restart.
 //!
 //! Not here: what the tables mean. Their owners (`log::embedded`, `sinks::outbox`) bring schema and statements.
 
-use rusqlite::{Connection, Transaction};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use rusqlite::{Connection, OpenFlags, Transaction};
+use tokio::sync::oneshot;
+
+mod writer;
+
+use writer::{Job, WriteJob};
+
+/// Version of the tables; a database with a higher one was written by a newer authspike and is left alone.
+const SCHEMA_VERSION: i64 = 1;
+/// Writes that may wait. Each is a block of events or a batch of deliveries, so this many behind a stuck disk is already
+/// seconds of work; beyond it the honest answer is 503.
+const MAX_WAITING: usize = 1024;
+/// Idle reading connections kept open: the detector task and one per sink read at a time.
+const MAX_IDLE_READERS: usize = 4;
 
 /// Why the database could not be read or written. The text names no row's content.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -22,11 +42,70 @@ pub enum StoreError {
     Closed,
 }
 
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error.to_string())
+    }
+}
+
 /// A handle on the database; clones share it.
 #[derive(Clone, Debug)]
-pub struct Store;
+pub struct Store(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    /// `None` once closed.
+    jobs: Mutex<Option<SyncSender<Box<dyn Job>>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    readers: Mutex<Vec<Connection>>,
+    fault: Arc<Fault>,
+    /// Held for as long as the store lives: a second process on the same directory is refused.
+    _lock: File,
+}
+
+/// Why the last write failed, until one succeeds.
+#[derive(Debug, Default)]
+struct Fault(Mutex<Option<String>>);
+
+impl Fault {
+    fn set(&self, fault: Option<String>) {
+        *locked(&self.0) = fault;
+    }
+
+    fn get(&self) -> Option<String> {
+        locked(&self.0).clone()
+    }
+}
 
 impl Store {
+    /// Opens (and if need be creates) `directory/authspike.db` with the tables of `schema`, which must be repeatable
+    /// (`CREATE … IF NOT EXISTS`).
+    ///
+    /// # Errors
+    /// The directory is in use by another process, cannot be written, or holds a database that this version cannot use.
+    pub fn open(directory: &Path, schema: &[&str]) -> Result<Self, StoreError> {
+        let lock = lock(directory)?;
+        let path = directory.join("authspike.db");
+        let mut connection = Connection::open(&path)?;
+        prepare(&mut connection, schema)?;
+        let fault = Arc::new(Fault::default());
+        let (jobs, waiting) = sync_channel(MAX_WAITING);
+        let writer_fault = Arc::clone(&fault);
+        let writer = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || writer::run(connection, &waiting, &writer_fault))
+            .map_err(|error| StoreError::Database(format!("cannot start the writer: {error}")))?;
+        Ok(Self(Arc::new(Shared {
+            path,
+            jobs: Mutex::new(Some(jobs)),
+            writer: Mutex::new(Some(writer)),
+            readers: Mutex::default(),
+            fault,
+            _lock: lock,
+        })))
+    }
+
     /// Runs `job` in the writer's next transaction and answers once it is durable. An error of `job` undoes `job` alone.
     ///
     /// # Errors
@@ -36,8 +115,7 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
-        let _ = job;
-        Err(StoreError::Closed)
+        self.submit(job)?.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Like [`Store::write`], for a thread that may block.
@@ -49,8 +127,24 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
-        let _ = job;
-        Err(StoreError::Closed)
+        self.submit(job)?.blocking_recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    fn submit<T, F>(&self, job: F) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(WriteJob::new(job, reply));
+        match locked(&self.0.jobs).as_ref() {
+            None => Err(StoreError::Closed),
+            Some(jobs) => match jobs.try_send(job) {
+                Ok(()) => Ok(answer),
+                Err(TrySendError::Full(_)) => Err(StoreError::Overloaded),
+                Err(TrySendError::Disconnected(_)) => Err(StoreError::Closed),
+            },
+        }
     }
 
     /// Runs `query` on a reading connection that sees everything written so far. Blocks the calling thread.
@@ -58,7 +152,166 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        let _ = query;
-        Err(StoreError::Closed)
+        let idle = locked(&self.0.readers).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => open_reader(&self.0.path)?,
+        };
+        let answer = query(&connection)?;
+        let mut readers = locked(&self.0.readers);
+        if readers.len() < MAX_IDLE_READERS {
+            readers.push(connection);
+        }
+        Ok(answer)
+    }
+
+    /// Why the last write failed, as long as none has succeeded since.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        self.0.fault.get()
+    }
+
+    /// Bytes of the database and its write-ahead log on disk.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let mut wal = self.0.path.clone().into_os_string();
+        wal.push("-wal");
+        [self.0.path.as_path(), Path::new(&wal)]
+            .iter()
+            .map(|path| std::fs::metadata(path).map_or(0, |found| found.len()))
+            .sum()
+    }
+
+    /// Finishes the waiting writes and closes the database; later writes answer [`StoreError::Closed`]. Blocks.
+    pub fn close(&self) {
+        drop(locked(&self.0.jobs).take());
+        if let Some(writer) = locked(&self.0.writer).take() {
+            // A panic of the writer has already answered every waiting write with `Closed`.
+            let _ = writer.join();
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock(directory: &Path) -> Result<File, StoreError> {
+    let path = directory.join("authspike.lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|error| StoreError::Database(format!("cannot open {}: {error}", path.display())))?;
+    file.try_lock().map_err(|_| {
+        StoreError::Database(format!("{} is in use by another authspike process", directory.display()))
+    })?;
+    Ok(file)
+}
+
+fn prepare(connection: &mut Connection, schema: &[&str]) -> Result<(), StoreError> {
+    // Must come before the first table, or it has no effect.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // 16 MiB between checkpoints: the writer pays for one about once a second under full load, not at every commit.
+    connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version > SCHEMA_VERSION {
+        return Err(StoreError::Database(format!(
+            "the database was written by a newer version (schema {version}, this one knows {SCHEMA_VERSION})"
+        )));
+    }
+    let transaction = connection.transaction()?;
+    for statements in schema {
+        transaction.execute_batch(statements)?;
+    }
+    transaction.execute_batch(writer::PROBE_SCHEMA)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS word (text TEXT NOT NULL UNIQUE) STRICT;";
+
+    fn words(store: &Store) -> Vec<String> {
+        store
+            .read(|connection| {
+                connection.prepare("SELECT text FROM word ORDER BY text")?.query_map([], |row| row.get(0))?.collect()
+            })
+            .unwrap()
+    }
+
+    fn insert(store: &Store, word: &'static str) -> Result<usize, StoreError> {
+        store.write_blocking(move |tx| tx.execute("INSERT INTO word VALUES (?1)", [word]))
+    }
+
+    #[test]
+    fn a_failing_write_undoes_itself_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), &[SCHEMA]).unwrap();
+        insert(&store, "one").unwrap();
+        let failed = store.write_blocking(|tx| {
+            tx.execute("INSERT INTO word VALUES ('half')", [])?;
+            tx.execute("INSERT INTO word VALUES ('one')", [])
+        });
+        assert!(matches!(failed, Err(StoreError::Database(_))), "{failed:?}");
+        insert(&store, "two").unwrap();
+        assert_eq!(words(&store), ["one", "two"]);
+        assert_eq!(store.fault(), None, "a job's own fault is not the store's");
+    }
+
+    #[test]
+    fn what_was_answered_is_there_after_reopening_and_the_directory_is_locked_meanwhile() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), &[SCHEMA]).unwrap();
+        insert(&store, "kept").unwrap();
+        let second = Store::open(directory.path(), &[SCHEMA]);
+        assert!(second.unwrap_err().to_string().contains("in use"));
+        store.close();
+        assert!(matches!(insert(&store, "late"), Err(StoreError::Closed)));
+        drop(store);
+        assert_eq!(words(&Store::open(directory.path(), &[SCHEMA]).unwrap()), ["kept"]);
+    }
+
+    #[test]
+    fn a_full_database_fails_writes_says_so_and_heals() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), &[SCHEMA]).unwrap();
+        let limit = |pages: i64| {
+            store.write_blocking(move |tx| {
+                tx.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get::<_, i64>(0))
+            })
+        };
+        let pages = limit(1).unwrap();
+        let big = || store.write_blocking(|tx| tx.execute("INSERT INTO word VALUES (hex(randomblob(100000)))", []));
+        assert!(big().unwrap_err().to_string().contains("full"));
+        assert!(store.fault().is_some_and(|fault| fault.contains("full")));
+        limit(pages + 1000).unwrap();
+        assert_eq!(big().unwrap(), 1);
+        assert_eq!(store.fault(), None);
+    }
+
+    #[test]
+    fn a_database_of_a_newer_version_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        Store::open(directory.path(), &[SCHEMA]).unwrap().close();
+        let connection = Connection::open(directory.path().join("authspike.db")).unwrap();
+        connection.pragma_update(None, "user_version", SCHEMA_VERSION + 1).unwrap();
+        drop(connection);
+        let refused = Store::open(directory.path(), &[SCHEMA]).unwrap_err();
+        assert!(refused.to_string().contains("newer version"), "{refused}");
     }
 }

@@ -1,0 +1,138 @@
+//! The writer's thread: takes what waits, runs it in one transaction, commits, answers.
+//!
+//! Invariant: no answer before the commit returned, and exactly one answer per write.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use super::{Fault, StoreError};
+
+/// Most writes in one transaction: enough to share a sync among every waiting connection, few enough that a commit's
+/// memory and time stay bounded.
+const MAX_GROUP: usize = 256;
+/// How often a store that cannot be written tries again by itself, so that readiness returns without traffic.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// One row, rewritten: the cheapest write that needs the disk.
+pub(super) const PROBE_SCHEMA: &str =
+    "CREATE TABLE IF NOT EXISTS probe (id INTEGER PRIMARY KEY CHECK (id = 1), writes INTEGER NOT NULL) STRICT;
+     INSERT OR IGNORE INTO probe VALUES (1, 0);";
+
+/// A write that waits.
+pub(super) trait Job: Send {
+    /// Runs inside a savepoint; `Err` rolls that savepoint back. The outcome is kept for `answer`.
+    fn run(&mut self, transaction: &Transaction<'_>) -> Result<(), ErrorCode>;
+
+    /// Answers the one who waits.
+    fn answer(self: Box<Self>, committed: &Result<(), StoreError>);
+}
+
+/// A closure and where its result goes.
+pub(super) struct WriteJob<T, F> {
+    job: Option<F>,
+    outcome: Result<T, StoreError>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> WriteJob<T, F> {
+    pub(super) fn new(job: F, reply: oneshot::Sender<Result<T, StoreError>>) -> Self {
+        Self { job: Some(job), outcome: Err(StoreError::Closed), reply }
+    }
+}
+
+impl<T, F> Job for WriteJob<T, F>
+where
+    T: Send,
+    F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send,
+{
+    fn run(&mut self, transaction: &Transaction<'_>) -> Result<(), ErrorCode> {
+        let Some(job) = self.job.take() else { return Ok(()) };
+        let outcome = job(transaction);
+        let result = match &outcome {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.sqlite_error_code().unwrap_or(ErrorCode::Unknown)),
+        };
+        self.outcome = outcome.map_err(StoreError::from);
+        result
+    }
+
+    fn answer(self: Box<Self>, committed: &Result<(), StoreError>) {
+        let answer = match committed {
+            Ok(()) => self.outcome,
+            Err(error) => Err(error.clone()),
+        };
+        // Nobody waits any more (the client hung up): what is durable stays durable.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// Runs until every sender is gone.
+pub(super) fn run(mut connection: Connection, waiting: &Receiver<Box<dyn Job>>, fault: &Fault) {
+    let mut group = Vec::with_capacity(MAX_GROUP);
+    loop {
+        match waiting.recv_timeout(PROBE_INTERVAL) {
+            Ok(job) => group.push(job),
+            Err(RecvTimeoutError::Timeout) if fault.get().is_none() => continue,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        group.extend(waiting.try_iter().take(MAX_GROUP - 1));
+        let committed = commit(&mut connection, &mut group);
+        if let Err(error) = &committed {
+            tracing::warn!(%error, "the store cannot be written");
+        }
+        fault.set(committed.as_ref().err().map(ToString::to_string));
+        for job in group.drain(..) {
+            job.answer(&committed);
+        }
+    }
+}
+
+fn commit(connection: &mut Connection, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if group.is_empty() {
+        transaction.execute("UPDATE probe SET writes = writes + 1", [])?;
+    }
+    for job in group {
+        transaction.prepare_cached("SAVEPOINT job")?.execute([])?;
+        if let Err(code) = job.run(&transaction) {
+            if concerns_all(code) || transaction.is_autocommit() {
+                return Err(StoreError::Database(describe(code).into()));
+            }
+            transaction.prepare_cached("ROLLBACK TO job")?.execute([])?;
+        }
+        transaction.prepare_cached("RELEASE job")?.execute([])?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Faults of the disk or the file, not of one statement: everything in the transaction shares them.
+fn concerns_all(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::DiskFull
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::DatabaseCorrupt
+            | ErrorCode::NotADatabase
+            | ErrorCode::CannotOpen
+            | ErrorCode::ReadOnly
+            | ErrorCode::OutOfMemory
+    )
+}
+
+fn describe(code: ErrorCode) -> &'static str {
+    if code == ErrorCode::DiskFull {
+        "database or disk is full"
+    } else if code == ErrorCode::SystemIoFailure {
+        "disk I/O error"
+    } else if code == ErrorCode::ReadOnly {
+        "the database is read-only"
+    } else if code == ErrorCode::OutOfMemory {
+        "out of memory"
+    } else {
+        "the database file is damaged or cannot be opened"
+    }
+}
