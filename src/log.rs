@@ -15,6 +15,7 @@ use crate::event::{AuthEvent, Timestamp};
 use crate::finding::Finding;
 
 pub mod embedded;
+mod id_window;
 pub mod memory;
 
 /// One entry of the log.

@@ -204,9 +204,8 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
         .write(true)
         .open(&path)
         .map_err(|error| StoreError::Database(format!("cannot open {}: {error}", path.display())))?;
-    file.try_lock().map_err(|_| {
-        StoreError::Database(format!("{} is in use by another authspike process", directory.display()))
-    })?;
+    file.try_lock()
+        .map_err(|_| StoreError::Database(format!("{} is in use by another authspike process", directory.display())))?;
     Ok(file)
 }
 
