@@ -1,0 +1,94 @@
+//! The detector's state as bytes, and back.
+//!
+//! Invariant: a detector restored from a snapshot goes on exactly like the one it was taken from. The bytes carry a
+//! version; another version's are refused, and the pipeline then reads the log again from where it still reaches.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::entity::{Entities, Saved};
+use super::episode::Episode;
+use super::recent::Recent;
+use super::watermark::Watermark;
+use super::{Config, Detector, TenantState};
+use crate::event::Timestamp;
+
+const VERSION: u8 = 1;
+
+/// The snapshot is not one of this version's.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// Written by another version.
+    #[error("the snapshot has version {0}, this authspike writes version {VERSION}")]
+    Version(u8),
+    /// Damaged.
+    #[error("the snapshot is damaged: {0}")]
+    Damaged(postcard::Error),
+    /// Nothing in it.
+    #[error("the snapshot is empty")]
+    Empty,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    watermark: Watermark,
+    tenants: &'a [TenantState],
+    entities: Saved,
+    recent: &'a Recent,
+    episodes: &'a BTreeMap<u32, Episode>,
+    next_episode: u32,
+    deadlines: &'a BTreeSet<(Timestamp, u32)>,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    watermark: Watermark,
+    tenants: Vec<TenantState>,
+    entities: Saved,
+    recent: Recent,
+    episodes: BTreeMap<u32, Episode>,
+    next_episode: u32,
+    deadlines: BTreeSet<(Timestamp, u32)>,
+}
+
+impl Detector {
+    /// The state as bytes.
+    ///
+    /// # Errors
+    /// None is known; the encoder's type has one.
+    pub fn snapshot(&self) -> Result<Vec<u8>, SnapshotError> {
+        let written = Written {
+            watermark: self.watermark,
+            tenants: &self.tenants,
+            entities: self.entities.save(),
+            recent: &self.recent,
+            episodes: &self.episodes,
+            next_episode: self.next_episode,
+            deadlines: &self.deadlines,
+        };
+        postcard::to_extend(&written, vec![VERSION]).map_err(SnapshotError::Damaged)
+    }
+
+    /// A detector that goes on from `snapshot` under `config`.
+    ///
+    /// # Errors
+    /// See [`SnapshotError`].
+    pub fn restore(config: &Config, snapshot: &[u8]) -> Result<Self, SnapshotError> {
+        let (version, body) = snapshot.split_first().ok_or(SnapshotError::Empty)?;
+        if *version != VERSION {
+            return Err(SnapshotError::Version(*version));
+        }
+        let read: Read = postcard::from_bytes(body).map_err(SnapshotError::Damaged)?;
+        let mut detector = Self::new(config);
+        detector.watermark = read.watermark;
+        detector.tenant_places = (0..).zip(&read.tenants).map(|(place, state)| (state.tenant.clone(), place)).collect();
+        detector.tenants = read.tenants;
+        detector.entities = Entities::restore(read.entities, config.max_entities as usize);
+        detector.recent = read.recent;
+        detector.episodes = read.episodes;
+        detector.next_episode = read.next_episode;
+        detector.deadlines = read.deadlines;
+        Ok(detector)
+    }
+}
