@@ -57,6 +57,7 @@ impl std::error::Error for Faults {}
 fn describe(kind: &Kind) -> String {
     match kind {
         Kind::Message(text) => text.replace('\n', " "),
+        Kind::InvalidValue(Actual::Unsigned(_) | Actual::Signed(_), expected) => format!("out of range for {expected}"),
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
             let expected = match expected.as_str() {
                 "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0",
