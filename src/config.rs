@@ -141,11 +141,20 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
 }
 
+/// What a command cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A secret of at least one source, or nothing could be received.
+    Source,
+    /// Nothing.
+    Nothing,
+}
+
 /// Reads file, environment and flags.
 ///
 /// # Errors
 /// All faults of all of them, see [`Faults`].
-pub fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, Faults> {
+pub fn load(flags: &Flags, environment: &Environment, need: Need) -> Result<Loaded, Faults> {
     let mut faults = Vec::new();
     let mut layers = Vec::new();
     let file = file_layer(flags, environment, &mut layers, &mut faults);
@@ -157,7 +166,11 @@ pub fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, Faults> 
         layer.refuse_faults::<Config>(&mut faults);
         figment = figment.merge(layer);
     }
+    let before = faults.len();
     let secrets = Secrets::read(environment, &mut faults);
+    if need == Need::Source && !secrets.any_source() && faults.len() == before {
+        faults.push(Secrets::missing());
+    }
     match figment.extract::<Config>() {
         Ok(config) => {
             faults.extend(config.validate().into_iter().map(|(key, what)| {
@@ -197,10 +210,10 @@ fn path_text(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Whether the example in `text` is a configuration without a fault: for tests and for `deploy/`.
+/// The configuration that `text` alone makes, as if it had been read from a file called `name`.
 ///
 /// # Errors
-/// All faults, as if `text` had been read from a file called `name`.
+/// All faults, see [`Faults`].
 pub fn parse(name: &str, text: &str) -> Result<Config, Faults> {
     let mut faults = Vec::new();
     let mut layer = Layer::toml(Path::new(name), text).map_err(|fault| Faults(vec![fault]))?;

@@ -21,7 +21,7 @@ pub mod post;
 mod random;
 pub mod render;
 
-pub use attack::{Attack, AttackKind};
+pub use attack::{Attack, AttackKind, Origin, Victims};
 pub use benign::{Benign, BenignKind};
 
 use campaign::Campaign;

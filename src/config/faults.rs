@@ -67,7 +67,7 @@ fn describe(kind: &Kind) -> String {
             };
             format!("expected {expected}, found {}", name_of(found))
         }
-        Kind::UnknownField(_, known) if known.is_empty() => "unknown key; there is none here".to_owned(),
+        Kind::UnknownField(_, []) => "unknown key; there is none here".to_owned(),
         Kind::UnknownField(_, known) => format!("unknown key; known here: {}", known.join(", ")),
         Kind::UnknownVariant(_, known) => format!("must be one of {}", known.join(", ")),
         Kind::InvalidLength(found, expected) => format!("expected {expected}, found {found} elements"),

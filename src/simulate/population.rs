@@ -1,6 +1,6 @@
 //! Who signs in, and from which networks.
 //!
-//! Addresses are taken from ranges that no packet on the internet can come from (240.0.0.0/4 is reserved, 3fff::/20 and
+//! Addresses are taken from ranges that no packet on the internet can come from (240.0.0.0/4 is reserved, `3fff::/20` and
 //! the attackers' small ranges are for documentation), so that a finding about simulated traffic blames nobody.
 //!
 //! Invariant: what an account is (its home, its carrier, its office) is a function of the seed and its number; only the

@@ -8,19 +8,18 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
-use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
 
 use super::Attempt;
 use super::render::Renderer;
 use crate::clock::{Clock, Stopwatch};
 use crate::event::Timestamp;
-use crate::secret::Secret;
+
+mod target;
+
+pub use target::{Credential, Signer, Target};
 
 /// Attempts in one request where nothing else bounds it: large enough that the disk's sync is shared by many, and a
 /// third of a megabyte, far below the body limit of the receiver.
@@ -30,10 +29,10 @@ const BEAT: Duration = Duration::from_millis(200);
 /// Longer than the receiver's own limit for one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long one batch is tried before the run is given up: a restart of the receiver fits in.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
+const GIVE_UP_AFTER: Duration = Duration::from_mins(5);
 /// First wait after a broken connection, and the longest; a receiver's `Retry-After` is honoured up to the same.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// How fast attempts are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,22 +43,6 @@ pub enum Pace {
     PerSecond(f64),
     /// Each when its own time comes.
     RealTime,
-}
-
-/// What proves that we may send.
-#[derive(Clone, Debug)]
-pub enum Credential {
-    /// Sent as it is.
-    Token(Secret),
-    /// Signs every request, as Standard Webhooks do.
-    Signing(Signer),
-}
-
-/// Where to, how, and what to stop at.
-#[derive(Clone, Debug)]
-pub struct Target {
-    url: Url,
-    credential: Credential,
 }
 
 /// What became of the attempts.
@@ -84,7 +67,7 @@ pub enum PostError {
     #[error("{0}")]
     Target(String),
     /// The secret is not one.
-    #[error("the signing secret is not `whsec_` and base64")]
+    #[error("the secret to sign with is not `whsec_` and base64")]
     Secret,
     /// The receiver said no, in a way that trying again does not change.
     #[error("{url} answered {status}: {text}")]
@@ -104,30 +87,19 @@ pub enum PostError {
         /// The last thing that went wrong.
         fault: String,
     },
-    /// The client cannot be built, or the truth cannot be written.
+    /// The receiver answered 2xx and did not say what became of every attempt.
+    #[error("{url} answered for {answered} of {sent} attempts")]
+    Unanswered {
+        /// Where the request went.
+        url: Url,
+        /// Attempts in the request.
+        sent: u64,
+        /// Attempts in the answer.
+        answered: u64,
+    },
+    /// The client cannot be built, the answer is not one, or the truth cannot be written.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl Target {
-    /// `base` is a listener (`http://127.0.0.1:8080`); the path is added.
-    ///
-    /// # Errors
-    /// [`PostError::Target`] for anything but plain http to a host.
-    pub fn new(base: &str, credential: Credential) -> Result<Self, PostError> {
-        let url = Url::parse(base).map_err(|fault| PostError::Target(format!("the target is not a URL: {fault}")))?;
-        if url.scheme() != "http" {
-            return Err(PostError::Target(format!(
-                "the target must be http://…, not {}: this tool has no TLS; send from the receiver's own machine or network",
-                url.scheme()
-            )));
-        }
-        if url.path() != "/" || url.query().is_some() || !url.username().is_empty() || url.password().is_some() {
-            return Err(PostError::Target("the target is only scheme, host and port: http://127.0.0.1:8080".into()));
-        }
-        let url = url.join("/v1/attempts").map_err(|fault| PostError::Target(fault.to_string()))?;
-        Ok(Self { url, credential })
-    }
 }
 
 /// Sends attempts one batch after the other.
@@ -204,11 +176,13 @@ impl Poster {
                     () = tokio::time::sleep(BEAT) => continue,
                 }
             }
-            tokio::select! {
+            let attempts = batch.attempts as u64;
+            let answer = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                taken = self.send(&batch.lines) => taken?,
-            }
-            sent += batch.attempts as u64;
+                answer = self.send(&batch.lines) => answer?,
+            };
+            self.count(answer, attempts)?;
+            sent += attempts;
             truth(&batch.truth).map_err(|fault| PostError::Other(fault.into()))?;
         }
         Ok(())
@@ -227,19 +201,26 @@ impl Poster {
         }
     }
 
+    fn count(&mut self, answer: Answer, sent: u64) -> Result<(), PostError> {
+        let Answer { accepted, duplicates, refused } = answer;
+        self.totals.requests += 1;
+        self.totals.accepted += accepted;
+        self.totals.duplicates += duplicates;
+        self.totals.refused += refused;
+        let answered = accepted.saturating_add(duplicates).saturating_add(refused);
+        if answered != sent {
+            return Err(PostError::Unanswered { url: self.target.url.clone(), sent, answered });
+        }
+        Ok(())
+    }
+
     /// Sends one body until it is answered for.
-    async fn send(&mut self, body: &[u8]) -> Result<(), PostError> {
+    async fn send(&mut self, body: &[u8]) -> Result<Answer, PostError> {
         let started = Stopwatch::start();
         let mut wait = FIRST_WAIT;
         loop {
             let fault = match self.send_once(body).await? {
-                Sent::Taken(answer) => {
-                    self.totals.requests += 1;
-                    self.totals.accepted += answer.accepted;
-                    self.totals.duplicates += answer.duplicates;
-                    self.totals.refused += answer.refused;
-                    return Ok(());
-                }
+                Sent::Taken(answer) => return Ok(answer),
                 Sent::NotNow { fault, retry_after } => {
                     wait = retry_after.unwrap_or(wait).min(LONGEST_WAIT);
                     fault
@@ -255,25 +236,12 @@ impl Poster {
     }
 
     async fn send_once(&self, body: &[u8]) -> Result<Sent, PostError> {
-        let mut request = self
+        let request = self
             .client
             .post(self.target.url.clone())
             .header(reqwest::header::CONTENT_TYPE, "application/x-ndjson")
             .body(body.to_vec());
-        request = match &self.target.credential {
-            Credential::Token(token) => request.bearer_auth(token.expose()),
-            Credential::Signing(signer) => {
-                // The id names the request, not the attempts: those have their own.
-                let now = self.clock.now();
-                let id = format!("msg_sim{}", now.0);
-                let seconds = now.0.div_euclid(1000);
-                let signature = signer.sign(&id, seconds, body);
-                request
-                    .header("webhook-id", id)
-                    .header("webhook-timestamp", seconds)
-                    .header("webhook-signature", signature)
-            }
-        };
+        let request = self.target.authenticate(request, body, self.clock.now());
         let response = match request.send().await {
             Ok(response) => response,
             Err(fault) => return Ok(Sent::NotNow { fault: fault.without_url().to_string(), retry_after: None }),
@@ -307,13 +275,10 @@ enum Sent {
 }
 
 /// The part of the answer that is counted.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 struct Answer {
-    #[serde(default)]
     accepted: u64,
-    #[serde(default)]
     duplicates: u64,
-    #[serde(default)]
     refused: u64,
 }
 
@@ -333,36 +298,4 @@ impl Batch {
 fn retry_after(response: &reqwest::Response) -> Option<Duration> {
     let seconds = response.headers().get(reqwest::header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds))
-}
-
-/// Signs requests with the first of the receiver's secrets.
-#[derive(Clone)]
-pub struct Signer(Hmac<Sha256>);
-
-impl Signer {
-    /// From a `whsec_…` secret.
-    ///
-    /// # Errors
-    /// [`PostError::Secret`]
-    pub fn new(secret: &Secret) -> Result<Self, PostError> {
-        let text = secret.expose();
-        let key = BASE64.decode(text.strip_prefix("whsec_").unwrap_or(text)).map_err(|_| PostError::Secret)?;
-        if key.is_empty() {
-            return Err(PostError::Secret);
-        }
-        Ok(Self(Hmac::new_from_slice(&key).map_err(|_| PostError::Secret)?))
-    }
-
-    fn sign(&self, id: &str, seconds: i64, body: &[u8]) -> String {
-        let mut mac = self.0.clone();
-        mac.update(format!("{id}.{seconds}.").as_bytes());
-        mac.update(body);
-        format!("v1,{}", BASE64.encode(mac.finalize().into_bytes()))
-    }
-}
-
-impl std::fmt::Debug for Signer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Signer(…)")
-    }
 }

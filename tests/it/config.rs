@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use authspike::config::{self, Environment, Flags};
+use authspike::config::{self, Environment, Flags, Need};
 
 const EXAMPLE: &str = include_str!("../../deploy/authspike.toml");
 
@@ -17,7 +17,7 @@ fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
 fn faults(file: Option<PathBuf>, variables: &[(&str, &str)]) -> Vec<String> {
     let flags = Flags { config: file, ..Flags::default() };
     let environment = Environment::of(variables.iter().copied());
-    match config::load(&flags, &environment) {
+    match config::load(&flags, &environment, Need::Nothing) {
         Ok(_) => Vec::new(),
         Err(faults) => faults.to_string().lines().map(str::to_owned).collect(),
     }
@@ -89,7 +89,7 @@ fn later_layers_win() {
     };
     // A directory may be called 42.
     let environment = Environment::of([("AUTHSPIKE_INGEST__LISTEN", "127.0.0.1:2"), ("AUTHSPIKE_DATA_DIR", "42")]);
-    let loaded = config::load(&flags, &environment).unwrap();
+    let loaded = config::load(&flags, &environment, Need::Nothing).unwrap();
     assert_eq!(loaded.config.ingest.listen.to_string(), "127.0.0.1:3");
     assert_eq!(loaded.config.admin.listen.to_string(), "[::1]:9");
     assert_eq!(loaded.config.data_dir, PathBuf::from("42"));
@@ -136,7 +136,7 @@ fn secrets_come_from_variables_and_files() {
         ("AUTHSPIKE_ATTEMPTS_SECRET_FILE", path.to_str().unwrap()),
         ("AUTHSPIKE_ADMIN_TOKEN", " t "),
     ]);
-    let secrets = config::load(&Flags::default(), &environment).unwrap().secrets;
+    let secrets = config::load(&Flags::default(), &environment, Need::Source).unwrap().secrets;
     let shown = |secrets: &[authspike::secret::Secret]| {
         secrets.iter().map(|secret| secret.expose().to_owned()).collect::<Vec<_>>()
     };
@@ -171,6 +171,21 @@ fn empty_and_contradictory_secrets_are_refused() {
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].starts_with(expected), "{found:?}");
     }
+}
+
+#[test]
+fn without_any_secret_it_says_which_to_set() {
+    let none = Environment::of([("AUTHSPIKE_ADMIN_TOKEN", "t")]);
+    assert!(config::load(&Flags::default(), &none, Need::Nothing).is_ok());
+    let fault = config::load(&Flags::default(), &none, Need::Source).unwrap_err().to_string();
+    for name in ["CLERK_WEBHOOK_SIGNING_SECRET", "AUTHSPIKE_ATTEMPTS_SECRET", "AUTHSPIKE_ATTEMPTS_TOKEN", "_FILE"] {
+        assert!(fault.contains(name), "{fault}");
+    }
+    assert_eq!(fault.lines().count(), 1, "{fault}");
+    // An empty one is a fault of its own, and not also a missing one.
+    let empty = Environment::of([("AUTHSPIKE_ATTEMPTS_TOKEN", "")]);
+    let fault = config::load(&Flags::default(), &empty, Need::Source).unwrap_err().to_string();
+    assert_eq!(fault, "AUTHSPIKE_ATTEMPTS_TOKEN: is empty");
 }
 
 /// The example with every commented-out key set.
