@@ -56,13 +56,33 @@ impl Environment {
         self.get(CONFIG_FILE, faults).map(PathBuf::from)
     }
 
+    /// Whether Kubernetes put the variable there: for a service called `authspike…` it tells every pod of the namespace
+    /// `AUTHSPIKE_SERVICE_HOST`, `AUTHSPIKE_PORT_8080_TCP_ADDR` and a dozen more, and nobody has misspelt anything.
+    fn is_service_link(&self, name: &str) -> bool {
+        let in_pod = self.0.contains_key(std::ffi::OsStr::new("KUBERNETES_SERVICE_HOST"));
+        let is_port_of_protocol = || {
+            name.match_indices("_PORT_").any(|(at, word)| {
+                let rest = name.get(at + word.len()..).unwrap_or_default();
+                let protocol = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+                protocol.len() < rest.len() && ["_TCP", "_UDP", "_SCTP"].iter().any(|known| protocol.starts_with(known))
+            })
+        };
+        in_pod
+            && !name.contains("__")
+            && (name.ends_with("_SERVICE_HOST")
+                || name.ends_with("_SERVICE_PORT")
+                || name.contains("_SERVICE_PORT_")
+                || name.ends_with("_PORT")
+                || is_port_of_protocol())
+    }
+
     /// One layer for each variable that sets a key.
     pub(super) fn layers(&self, faults: &mut Vec<Fault>) -> Vec<Layer> {
         let mut layers = Vec::new();
         for name in self.0.keys() {
             let shown = name.to_string_lossy();
             let Some(key) = shown.strip_prefix(PREFIX) else { continue };
-            if shown == CONFIG_FILE || secrets::is_secret(&shown) {
+            if shown == CONFIG_FILE || secrets::is_secret(&shown) || self.is_service_link(&shown) {
                 continue;
             }
             let key = key.to_ascii_lowercase();

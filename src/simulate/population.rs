@@ -94,7 +94,8 @@ impl Population {
     pub(super) fn carrier(&self, account: u32) -> IpAddr {
         let addresses = u64::from((self.accounts / ACCOUNTS_PER_CARRIER_ADDRESS).max(1));
         let index = mix(self.seed ^ mix(u64::from(account) | 2 << 40)) % addresses;
-        v4(CARRIERS | low(index))
+        // A carrier's pool is spread over networks; 16 of its addresses lie in each.
+        v4(CARRIERS | (low(index) << 4))
     }
 
     /// The address of the office where `account` works.

@@ -117,6 +117,35 @@ fn a_file_that_is_named_must_exist() {
 }
 
 #[test]
+fn what_kubernetes_adds_for_a_service_is_no_typo() {
+    let links = [
+        ("AUTHSPIKE_SERVICE_HOST", "10.0.0.1"),
+        ("AUTHSPIKE_SERVICE_PORT", "8080"),
+        ("AUTHSPIKE_INGEST_SERVICE_PORT_HTTP", "8080"),
+        ("AUTHSPIKE_PORT", "tcp://10.0.0.1:8080"),
+        ("AUTHSPIKE_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+        ("AUTHSPIKE_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ("AUTHSPIKE_INGEST_PORT_53_UDP_PROTO", "udp"),
+    ];
+    let in_pod: Vec<_> = links.into_iter().chain([("KUBERNETES_SERVICE_HOST", "10.0.0.1")]).collect();
+    assert!(faults(None, &in_pod).is_empty(), "{:?}", faults(None, &in_pod));
+    // Elsewhere they are somebody's mistake, and in a pod a typo is still one.
+    assert_eq!(faults(None, &links).len(), links.len());
+    let typo =
+        [("KUBERNETES_SERVICE_HOST", "10.0.0.1"), ("AUTHSPIKE_INGEST__PORT", "1"), ("AUTHSPIKE_PORT_X_TCP", "1")];
+    assert_eq!(faults(None, &typo).len(), 2);
+}
+
+#[test]
+fn a_variable_may_hold_a_list_or_text_that_only_looks_like_one() {
+    for level in ["info,authspike::sinks=debug", "warn"] {
+        let environment = Environment::of([("AUTHSPIKE_LOGGING__LEVEL", level)]);
+        let loaded = config::load(&Flags::default(), &environment, Need::Nothing).unwrap();
+        assert_eq!(loaded.config.logging.level, level);
+    }
+}
+
+#[test]
 fn both_listeners_on_one_address_is_a_fault() {
     let same = [("AUTHSPIKE_INGEST__LISTEN", "127.0.0.1:80"), ("AUTHSPIKE_ADMIN__LISTEN", "127.0.0.1:80")];
     assert_eq!(faults(None, &same), ["AUTHSPIKE_ADMIN__LISTEN: admin.listen: must differ from ingest.listen"]);
