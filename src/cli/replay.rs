@@ -6,7 +6,7 @@
 //! Not here: durability. A replay can be run again.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
 
@@ -73,7 +73,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     logging::init(&quiet, environment.log_filter())?;
     let key = identifier_key::load(&config.data_dir)?.unwrap_or_else(identifier_key::replay_key);
     let bar = progress(input::total_bytes(&args.files)?);
-    let mut judge = Judge { engine: engine::open(&config)?, open: BTreeMap::new(), json: args.json, bar: bar.clone() };
+    let out = Box::new(io::stdout());
+    let mut judge =
+        Judge { engine: engine::open(&config)?, open: BTreeMap::new(), json: args.json, bar: bar.clone(), out };
 
     let watch = Stopwatch::start();
     let (send, receive) = sync_channel::<Vec<Record>>(BATCHES_WAITING);
@@ -119,6 +121,7 @@ struct Judge {
     open: BTreeMap<Uuid, Finding>,
     json: bool,
     bar: ProgressBar,
+    out: Box<dyn Write>,
 }
 
 impl Judge {
@@ -148,12 +151,10 @@ impl Judge {
         Ok(())
     }
 
-    fn print(&self, finding: &Finding, counts: &mut Counts) -> io::Result<()> {
+    fn print(&mut self, finding: &Finding, counts: &mut Counts) -> io::Result<()> {
         *counts.entry(report::Group::of(finding)).or_default() += 1;
-        self.bar.suspend(|| {
-            let mut out = io::stdout().lock();
-            if self.json { report::json(&mut out, finding) } else { report::line(&mut out, finding) }
-        })
+        let (json, out) = (self.json, &mut self.out);
+        self.bar.suspend(|| if json { report::json(out, finding) } else { report::line(out, finding) })
     }
 }
 
@@ -168,4 +169,127 @@ fn progress(total: Option<u64>) -> ProgressBar {
         bar.set_style(style);
     }
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::event::Timestamp;
+    use crate::finding::{
+        BaselineEvidence, BaselineSource, Entity, EntityKind, Episode, Evidence, Rule, Sample, Severity, Shape, Totals,
+        WindowEvidence, finding_id, revision_id,
+    };
+
+    fn finding(address: &str, revision: u32, lifecycle: Lifecycle) -> Finding {
+        let at = Timestamp(1_767_571_200_000);
+        let entity = Entity { kind: EntityKind::Ip, value: address.to_owned() };
+        let id = finding_id(&"ins_1".into(), Rule::AddressFailureSpike, &entity, at);
+        let peak = WindowEvidence {
+            start: at,
+            end: at,
+            failures: 90,
+            distinct: 80,
+            successes: 0,
+            ratio: 512.3,
+            expected: 0.2,
+            threshold: 8,
+        };
+        let baseline = BaselineEvidence { source: BaselineSource::Prior, per_day: 0.5, observed_seconds: 0 };
+        let evidence = Evidence {
+            peak,
+            baseline,
+            totals: Totals { failures: u64::from(revision) * 100, ..Totals::default() },
+            accounts: Sample { values: Vec::new(), total: 80, exact: true },
+            addresses: Sample::default(),
+            reasons: Vec::new(),
+            user_agents: Vec::new(),
+            compromised: Vec::new(),
+            compromised_total: 2,
+        };
+        let closed_at = (lifecycle == Lifecycle::Closed).then_some(at);
+        Finding {
+            finding_id: id,
+            revision_id: revision_id(id, revision),
+            revision,
+            lifecycle,
+            at,
+            tenant: "ins_1".into(),
+            rule: Rule::AddressFailureSpike,
+            entity,
+            shape: Shape::CredentialStuffing,
+            severity: Severity::High,
+            episode: Episode { started_at: at, first_seen_at: at, last_seen_at: at, closed_at },
+            evidence,
+        }
+    }
+
+    /// Answers the first batch with revisions of three findings; two of these close.
+    struct Scripted;
+
+    impl Engine for Scripted {
+        fn feed(&mut self, _: Vec<Record>) -> anyhow::Result<Vec<Finding>> {
+            Ok(vec![
+                finding("203.0.113.1", 1, Lifecycle::Opened),
+                finding("203.0.113.2", 1, Lifecycle::Opened),
+                finding("203.0.113.3", 1, Lifecycle::Opened),
+                finding("203.0.113.2", 2, Lifecycle::Updated),
+                finding("203.0.113.1", 2, Lifecycle::Closed),
+            ])
+        }
+
+        fn finish(&mut self) -> anyhow::Result<Vec<Finding>> {
+            Ok(vec![finding("203.0.113.3", 2, Lifecycle::Closed)])
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn judged(json: bool) -> (String, Counts) {
+        let page = Page::default();
+        let (bar, out) = (ProgressBar::hidden(), Box::new(page.clone()));
+        let mut judge = Judge { engine: Box::new(Scripted), open: BTreeMap::new(), json, bar, out };
+        let (send, receive) = sync_channel(1);
+        send.send(Vec::new()).unwrap();
+        drop(send);
+        let counts = judge.run(&receive).unwrap();
+        let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+        (text, counts)
+    }
+
+    #[test]
+    fn each_finding_is_printed_once_when_it_closes_or_at_the_end() {
+        let (text, counts) = judged(false);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 6, "two lines each: {text}");
+        assert!(
+            lines[0].starts_with("high          Credential stuffing from 203.0.113.1 of ins_1: 2026-01-05T"),
+            "{text}"
+        );
+        assert!(lines[0].contains(" until 2026-01-05T00:00:00.000Z"), "{text}");
+        assert!(lines[1].contains("200 failures, 512 times the normal rate at the peak, 80 accounts, 2 broken into"));
+        assert!(lines[2].contains("203.0.113.3"), "{text}");
+        assert!(lines[4].contains("203.0.113.2") && lines[4].ends_with("still open"), "{text}");
+        assert!(lines[5].contains("200 failures"), "its newest revision: {text}");
+        assert_eq!(counts.into_values().collect::<Vec<_>>(), [2, 1]);
+    }
+
+    #[test]
+    fn as_json_each_is_one_line() {
+        let (text, _) = judged(true);
+        let lines: Vec<_> = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).collect();
+        assert_eq!(lines.len(), 3);
+    }
 }

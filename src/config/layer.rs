@@ -3,10 +3,11 @@
 //! Invariant: after [`Layer::refuse_faults`] the layer deserialises, and everything that was taken out of it to get there
 //! has been reported.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::Path;
 
+use figment::error::Kind;
 use figment::providers::{Format as _, Toml};
 use figment::value::{Dict, Map, Tag, Value};
 use figment::{Metadata, Profile, Provider};
@@ -53,6 +54,7 @@ impl Layer {
     /// it is asked again after each one until it has nothing more to say.
     pub(super) fn refuse_faults<T: DeserializeOwned>(&mut self, faults: &mut Vec<Fault>) {
         let mut removed = BTreeMap::new();
+        let mut reported_paths = BTreeSet::new();
         for _ in 0..MAX_FAULTS {
             let Err(found) = Value::from(self.keys.clone()).deserialize::<T>() else { return };
             // A string that looks like a number is not a fault of the variable it stands in.
@@ -64,7 +66,15 @@ impl Layer {
             }
             let mut reported = found.clone();
             reported.path = original_path(&found.path, &removed);
-            faults.push(Fault::of_figment(&self.name, &reported));
+            // What was taken out a moment ago is missing now; that is no second fault.
+            let mut missing = reported.path.clone();
+            if let Kind::MissingField(field) = &reported.kind {
+                missing.push(field.to_string());
+            }
+            if !reported_paths.contains(&missing) {
+                faults.push(Fault::of_figment(&self.name, &reported));
+            }
+            reported_paths.insert(reported.path);
             if !remove(&mut self.keys, &found.path, &mut removed) {
                 break;
             }
@@ -161,4 +171,55 @@ fn original_path(path: &[String], removed: &Removed) -> Vec<String> {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    #[expect(dead_code, reason = "only deserialised")]
+    struct Keys {
+        ports: Vec<u16>,
+        name: String,
+        nested: BTreeMap<String, Vec<Nested>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Nested {
+        port: u16,
+    }
+
+    fn faults(text: &str) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut layer = Layer::toml(Path::new("f"), text).unwrap();
+        layer.refuse_faults::<Keys>(&mut faults);
+        assert!(Value::from(layer.keys).deserialize::<Keys>().is_ok(), "what is left is right");
+        faults.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn elements_of_lists_are_named_by_their_place_in_the_file() {
+        let found = faults("ports = [1, 'a', 2, 70000, -1, 3, true]\nname = 'n'");
+        let places: Vec<_> = found.iter().map(|fault| fault.split(": ").nth(1).unwrap()).collect();
+        assert_eq!(places, ["ports.1", "ports.3", "ports.4", "ports.6"]);
+        assert_eq!(found[1], "f: ports.3: out of range for u16");
+
+        let found = faults("[[nested.a]]\nport = 1\n[[nested.a]]\nprt = 2\n[[nested.a]]\nport = 'x'\nmore = 1");
+        assert_eq!(found.len(), 4, "{found:?}");
+        assert!(found.iter().any(|fault| fault.starts_with("f: nested.a.1.prt: unknown key")), "{found:?}");
+        // Without its wrong key the second element lacks the right one.
+        assert!(found.iter().any(|fault| fault == "f: nested.a.1: port is missing"), "{found:?}");
+        assert!(found.iter().any(|fault| fault.starts_with("f: nested.a.2.port: expected")), "{found:?}");
+    }
+
+    #[test]
+    fn keys_with_dots_are_one_key() {
+        assert_eq!(faults("\"na.me\" = 1\nname = 2").len(), 2);
+        assert_eq!(faults("\"\" = 1").len(), 1);
+    }
 }

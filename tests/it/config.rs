@@ -137,7 +137,7 @@ fn what_kubernetes_adds_for_a_service_is_no_typo() {
 }
 
 #[test]
-fn a_variable_may_hold_a_list_or_text_that_only_looks_like_one() {
+fn text_with_commas_in_a_variable_is_still_text() {
     for level in ["info,authspike::sinks=debug", "warn"] {
         let environment = Environment::of([("AUTHSPIKE_LOGGING__LEVEL", level)]);
         let loaded = config::load(&Flags::default(), &environment, Need::Nothing).unwrap();
