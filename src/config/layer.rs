@@ -181,7 +181,6 @@ mod tests {
 
     #[derive(Debug, Default, Deserialize)]
     #[serde(default, deny_unknown_fields)]
-    #[expect(dead_code, reason = "only deserialised")]
     struct Keys {
         ports: Vec<u16>,
         name: String,
@@ -190,6 +189,7 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only deserialised")]
     struct Nested {
         port: u16,
     }
