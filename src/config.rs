@@ -1,1 +1,226 @@
-//! (being written)
+//! What the user has set: one [`Config`] composed of each module's own, read from a TOML file, the environment and flags.
+//!
+//! Later layers win: defaults, file, environment, flags. Each layer is judged on its own, so a value that another layer
+//! overrides is still refused when it is wrong: a typo is never silent.
+//!
+//! Invariant: [`load`] either answers with a configuration in which every key is known and every value in range, or with
+//! *all* faults, each with the file, variable or flag it stands in. No fault's text holds a value, since it may be a
+//! secret that was put in the wrong place.
+//!
+//! Not here: what a module's keys mean and which values are in range (its own `Config` and `validate`). Secrets are not
+//! part of the file: they come from the environment ([`secrets`]).
+
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use serde::Deserialize;
+
+use crate::{admin, detect, log, logging, sinks, sources};
+
+pub mod environment;
+mod faults;
+pub mod identifier_key;
+mod layer;
+pub mod secrets;
+
+pub use environment::Environment;
+pub use faults::{Fault, Faults};
+pub use secrets::Secrets;
+
+use layer::Layer;
+
+/// Read when no other file is named, if it is there.
+pub const DEFAULT_FILE: &str = "authspike.toml";
+
+/// Longest grace that makes sense: every supervisor kills long before ten minutes.
+const MAX_SHUTDOWN_SECONDS: u64 = 600;
+
+/// Everything a run is told, secrets apart.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the log, the outbox and the identifier key live; relative paths start at the working directory.
+    pub data_dir: PathBuf,
+    /// Seconds from the first signal until what is not finished is abandoned.
+    pub shutdown_seconds: u64,
+    /// Receiving events.
+    pub ingest: sources::Config,
+    /// Metrics and health.
+    pub admin: admin::Config,
+    /// Keeping events.
+    pub log: log::embedded::Config,
+    /// Judging events.
+    pub detect: detect::Config,
+    /// Delivering findings.
+    pub sinks: sinks::Config,
+    /// The program's own log lines.
+    pub logging: logging::Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("authspike-data"),
+            // Kubernetes kills after 30 s: this leaves it time to see the exit code.
+            shutdown_seconds: 25,
+            ingest: sources::Config::default(),
+            admin: admin::Config::default(),
+            log: log::embedded::Config::default(),
+            detect: detect::Config::default(),
+            sinks: sinks::Config::default(),
+            logging: logging::Config::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Every value out of range, as (key, what is wrong).
+    fn validate(&self) -> Vec<(String, String)> {
+        let mut faults = Vec::new();
+        if self.data_dir.as_os_str().is_empty() {
+            faults.push(("data_dir".to_owned(), "must not be empty".to_owned()));
+        }
+        if !(1..=MAX_SHUTDOWN_SECONDS).contains(&self.shutdown_seconds) {
+            faults.push(("shutdown_seconds".to_owned(), format!("must be from 1 to {MAX_SHUTDOWN_SECONDS}")));
+        }
+        if self.ingest.listen == self.admin.listen && self.ingest.listen.port() != 0 {
+            faults.push(("admin.listen".to_owned(), "must differ from ingest.listen".to_owned()));
+        }
+        let sections = [
+            ("ingest", self.ingest.validate()),
+            ("admin", self.admin.validate()),
+            ("log", self.log.validate()),
+            ("detect", self.detect.validate()),
+            ("sinks", self.sinks.validate()),
+            ("logging", self.logging.validate()),
+        ];
+        for (section, found) in sections {
+            faults.extend(found.into_iter().map(|fault| match fault.split_once(": ") {
+                Some((key, what)) => (format!("{section}.{key}"), what.to_owned()),
+                None => (section.to_owned(), fault),
+            }));
+        }
+        faults
+    }
+}
+
+/// What the command line may say about the configuration. The values are judged with all others.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// The file; a file that is named must exist.
+    pub config: Option<PathBuf>,
+    /// `data_dir`
+    pub data_dir: Option<String>,
+    /// `ingest.listen`
+    pub listen: Option<String>,
+    /// `admin.listen`
+    pub admin_listen: Option<String>,
+}
+
+impl Flags {
+    fn layers(&self) -> Vec<Layer> {
+        [
+            ("--data-dir", &self.data_dir, ["data_dir"].as_slice()),
+            ("--listen", &self.listen, &["ingest", "listen"]),
+            ("--admin-listen", &self.admin_listen, &["admin", "listen"]),
+        ]
+        .into_iter()
+        .filter_map(|(flag, value, key)| Some(Layer::text(flag, key, value.as_deref()?)))
+        .collect()
+    }
+}
+
+/// A configuration without a fault.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What was set, over the defaults.
+    pub config: Config,
+    /// The secrets of the environment.
+    pub secrets: Secrets,
+    /// The file it came from, if there was one.
+    pub file: Option<PathBuf>,
+}
+
+/// What a command cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A secret of at least one source, or nothing could be received.
+    Source,
+    /// Nothing.
+    Nothing,
+}
+
+/// Reads file, environment and flags.
+///
+/// # Errors
+/// All faults of all of them, see [`Faults`].
+pub fn load(flags: &Flags, environment: &Environment, need: Need) -> Result<Loaded, Faults> {
+    let mut faults = Vec::new();
+    let mut layers = Vec::new();
+    let file = file_layer(flags, environment, &mut layers, &mut faults);
+    layers.extend(environment.layers(&mut faults));
+    layers.extend(flags.layers());
+
+    let mut figment = Figment::new();
+    for mut layer in layers {
+        layer.refuse_faults::<Config>(&mut faults);
+        figment = figment.merge(layer);
+    }
+    let before = faults.len();
+    let secrets = Secrets::read(environment, &mut faults);
+    if need == Need::Source && !secrets.any_source() && faults.len() == before {
+        faults.push(Secrets::missing());
+    }
+    match figment.extract::<Config>() {
+        Ok(config) => {
+            faults.extend(config.validate().into_iter().map(|(key, what)| {
+                let source = figment.find_metadata(&key).map_or("default", |found| found.name.as_ref());
+                Fault::new(source, Some(key), what)
+            }));
+            if faults.is_empty() { Ok(Loaded { config, secrets, file }) } else { Err(Faults(faults)) }
+        }
+        // Layers that are right one by one are right together; should that ever fail, the reason must be seen.
+        Err(fault) => {
+            faults.extend(fault.into_iter().map(|fault| Fault::of_figment("configuration", &fault)));
+            Err(Faults(faults))
+        }
+    }
+}
+
+fn file_layer(
+    flags: &Flags,
+    environment: &Environment,
+    layers: &mut Vec<Layer>,
+    faults: &mut Vec<Fault>,
+) -> Option<PathBuf> {
+    let named = flags.config.clone().or_else(|| environment.config_file(faults));
+    let path = named.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
+    match layer::read_limited(&path) {
+        Ok(text) => match Layer::toml(&path, &text) {
+            Ok(layer) => layers.push(layer),
+            Err(fault) => faults.push(fault),
+        },
+        Err(fault) if named.is_none() && fault.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(fault) => faults.push(Fault::new(path_text(&path), None, format!("cannot be read: {fault}"))),
+    }
+    Some(path)
+}
+
+fn path_text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// The configuration that `text` alone makes, as if it had been read from a file called `name`.
+///
+/// # Errors
+/// All faults, see [`Faults`].
+pub fn parse(name: &str, text: &str) -> Result<Config, Faults> {
+    let mut faults = Vec::new();
+    let mut layer = Layer::toml(Path::new(name), text).map_err(|fault| Faults(vec![fault]))?;
+    layer.refuse_faults::<Config>(&mut faults);
+    let config: Config = Figment::from(layer)
+        .extract()
+        .map_err(|fault| Faults(fault.into_iter().map(|fault| Fault::of_figment(name, &fault)).collect()))?;
+    faults.extend(config.validate().into_iter().map(|(key, what)| Fault::new(name, Some(key), what)));
+    if faults.is_empty() { Ok(config) } else { Err(Faults(faults)) }
+}

@@ -39,4 +39,5 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod logging;
+pub mod shutdown;
 pub mod simulate;

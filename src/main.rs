@@ -1,2 +1,7 @@
-//! authspike.
-fn main() {}
+//! The binary: hands its arguments to [`authspike::cli`] and ends with the code that comes back.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    authspike::cli::main(std::env::args_os())
+}

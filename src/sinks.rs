@@ -6,6 +6,7 @@
 //! Not here: the order, the schedule and the memory of what was delivered (`sinks::outbox`, `sinks::dispatch`).
 
 use async_trait::async_trait;
+use serde::Deserialize;
 
 use crate::finding::Finding;
 
@@ -43,4 +44,17 @@ impl Delivery {
 pub trait Sink: Send + 'static {
     /// Sends the findings in order; one result each.
     async fn deliver(&mut self, findings: &[Finding]) -> Vec<Delivery>;
+}
+
+/// What the user can set.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {}
+
+impl Config {
+    /// Every fault, as `key: what is wrong`.
+    #[must_use]
+    pub fn validate(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

@@ -1,1 +1,13 @@
+//! One integration binary: it links once.
+#![allow(missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the allow-…-in-tests settings do not reach functions that tests share"
+)]
 
+mod cli;
+mod config;
+mod simulate;

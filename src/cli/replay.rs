@@ -1,0 +1,295 @@
+//! `authspike replay`: recorded events through the same detector, as fast as it goes.
+//!
+//! One thread reads, decompresses and parses; another judges. Invariant: what is judged, and in which order, is a
+//! function of the files and their order alone.
+//!
+//! Not here: durability. A replay can be run again.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::mpsc::sync_channel;
+
+use anyhow::{Context as _, anyhow};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use uuid::Uuid;
+
+use super::Exit;
+use crate::clock::Stopwatch;
+use crate::config::{self, Environment, Flags, Need, identifier_key};
+use crate::finding::{Finding, Lifecycle};
+use crate::log::Record;
+use crate::logging;
+
+mod engine;
+mod input;
+pub mod read;
+mod report;
+
+use engine::Engine;
+use read::{Format, ReadSummary, read_events};
+
+/// Batches between the two threads: enough that neither waits for the other, and a few megabytes.
+const BATCHES_WAITING: usize = 8;
+
+const EXAMPLES: &str = "\
+Examples:
+  authspike replay attempts-2026-01-*.ndjson.zst
+  zcat webhooks.ndjson.gz | authspike replay --json - > findings.ndjson
+  authspike simulate --for 7d --attack stuffing | authspike replay -
+
+Each line is one JSON object: an attempt report as POST /v1/attempts takes it, or a webhook body as Clerk sends it. \
+Which of them it is, is seen line by line. Files are read in the order given, which should be the order of time. A line \
+that is neither is counted, and the first few are shown on stderr.
+
+Identifiers are hashed with the key of the data directory if there is one, else with a fixed key: hashes in the findings \
+are then not those that a running instance shows.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Files of one JSON object a line, also .gz and .zst (seen by content); - is stdin
+    #[arg(required = true, value_name = "FILES")]
+    files: Vec<PathBuf>,
+    /// Print findings as OCSF, one a line, and nothing else on stdout
+    #[arg(long)]
+    json: bool,
+    /// What the lines are
+    #[arg(long, value_enum, default_value_t = Format::Auto)]
+    from_format: Format,
+    /// Configuration file, for the settings of detection [default: ./authspike.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Whose identifier key to use [default: authspike-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
+    let environment = Environment::of_process();
+    let flags = Flags { config: args.config, data_dir: args.data_dir, ..Flags::default() };
+    let config = config::load(&flags, &environment, Need::Nothing)?.config;
+    let quiet = logging::Config { level: "warn".to_owned(), ..config.logging.clone() };
+    logging::init(&quiet, environment.log_filter())?;
+    let key = identifier_key::load(&config.data_dir)?.unwrap_or_else(identifier_key::replay_key);
+    let bar = progress(input::total_bytes(&args.files)?);
+    let out = Box::new(io::stdout());
+    let mut judge =
+        Judge { engine: engine::open(&config)?, open: BTreeMap::new(), json: args.json, bar: bar.clone(), out };
+
+    let watch = Stopwatch::start();
+    let (send, receive) = sync_channel::<Vec<Record>>(BATCHES_WAITING);
+    let (read, closed) = std::thread::scope(|scope| {
+        let (files, bar, key) = (&args.files, &bar, &key);
+        let reader = scope.spawn(move || {
+            read_events(files, args.from_format, key, bar, &mut |batch| {
+                send.send(batch).map_err(|_| anyhow!("the judging side has stopped"))
+            })
+        });
+        let closed = judge.run(&receive);
+        // A reader that waits for a judge that failed must not wait for ever.
+        drop(receive);
+        let read = reader.join().map_err(|_| anyhow!("the reading thread failed"));
+        (read, closed)
+    });
+    // If both failed, the judge's reason is the first: the reader's is only that nobody takes its batches.
+    let counts = closed?;
+    let read = read??;
+    bar.finish_and_clear();
+    report::faults(&mut io::stderr().lock(), &read)?;
+    if args.json {
+        io::stdout().lock().flush()?;
+    } else {
+        report::summary(&mut io::stdout().lock(), &read, &counts, watch.elapsed())?;
+    }
+    Ok(exit(&read))
+}
+
+/// Some unreadable lines are a note; a file that broke off, or nothing readable at all, is a failure.
+fn exit(read: &ReadSummary) -> Exit {
+    let nothing = read.events == 0 && read.refused > 0;
+    if nothing || !read.broken_files.is_empty() { Exit::Failed } else { Exit::Done }
+}
+
+/// How many findings there were, by what a reader groups them by.
+type Counts = BTreeMap<report::Group, u64>;
+
+/// The thread that judges.
+struct Judge {
+    engine: Box<dyn Engine>,
+    /// The newest revision of each finding that has not closed.
+    open: BTreeMap<Uuid, Finding>,
+    json: bool,
+    bar: ProgressBar,
+    out: Box<dyn Write>,
+}
+
+impl Judge {
+    fn run(&mut self, batches: &std::sync::mpsc::Receiver<Vec<Record>>) -> anyhow::Result<Counts> {
+        let mut counts = Counts::new();
+        while let Ok(batch) = batches.recv() {
+            let found = self.engine.feed(batch).context("cannot judge")?;
+            self.take(found, &mut counts)?;
+        }
+        let found = self.engine.finish().context("cannot judge")?;
+        self.take(found, &mut counts)?;
+        for finding in std::mem::take(&mut self.open).into_values() {
+            self.print(&finding, &mut counts)?;
+        }
+        Ok(counts)
+    }
+
+    fn take(&mut self, revisions: Vec<Finding>, counts: &mut Counts) -> anyhow::Result<()> {
+        for finding in revisions {
+            if finding.lifecycle == Lifecycle::Closed {
+                self.open.remove(&finding.finding_id);
+                self.print(&finding, counts)?;
+            } else {
+                self.open.insert(finding.finding_id, finding);
+            }
+        }
+        Ok(())
+    }
+
+    fn print(&mut self, finding: &Finding, counts: &mut Counts) -> io::Result<()> {
+        *counts.entry(report::Group::of(finding)).or_default() += 1;
+        let (json, out) = (self.json, &mut self.out);
+        self.bar.suspend(|| if json { report::json(out, finding) } else { report::line(out, finding) })
+    }
+}
+
+/// Drawn on stderr if that is a terminal; without a total (stdin) only what was read.
+fn progress(total: Option<u64>) -> ProgressBar {
+    let (bar, template) = match total {
+        Some(bytes) => (ProgressBar::new(bytes), "{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} to go"),
+        None => (ProgressBar::no_length(), "{bytes} read, {bytes_per_sec}"),
+    };
+    bar.set_draw_target(ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::event::Timestamp;
+    use crate::finding::{
+        BaselineEvidence, BaselineSource, Entity, EntityKind, Episode, Evidence, Rule, Sample, Severity, Shape, Totals,
+        WindowEvidence, finding_id, revision_id,
+    };
+
+    fn finding(address: &str, revision: u32, lifecycle: Lifecycle) -> Finding {
+        let at = Timestamp(1_767_571_200_000);
+        let entity = Entity { kind: EntityKind::Ip, value: address.to_owned() };
+        let id = finding_id(&"ins_1".into(), Rule::AddressFailureSpike, &entity, at);
+        let peak = WindowEvidence {
+            start: at,
+            end: at,
+            failures: 90,
+            distinct: 80,
+            successes: 0,
+            ratio: 512.3,
+            expected: 0.2,
+            threshold: 8,
+        };
+        let baseline = BaselineEvidence { source: BaselineSource::Prior, per_day: 0.5, observed_seconds: 0 };
+        let evidence = Evidence {
+            peak,
+            baseline,
+            totals: Totals { failures: u64::from(revision) * 100, ..Totals::default() },
+            accounts: Sample { values: Vec::new(), total: 80, exact: true },
+            addresses: Sample::default(),
+            reasons: Vec::new(),
+            user_agents: Vec::new(),
+            compromised: Vec::new(),
+            compromised_total: 2,
+        };
+        let closed_at = (lifecycle == Lifecycle::Closed).then_some(at);
+        Finding {
+            finding_id: id,
+            revision_id: revision_id(id, revision),
+            revision,
+            lifecycle,
+            at,
+            tenant: "ins_1".into(),
+            rule: Rule::AddressFailureSpike,
+            entity,
+            shape: Shape::CredentialStuffing,
+            severity: Severity::High,
+            episode: Episode { started_at: at, first_seen_at: at, last_seen_at: at, closed_at },
+            evidence,
+        }
+    }
+
+    /// Answers the first batch with revisions of three findings; two of these close.
+    struct Scripted;
+
+    impl Engine for Scripted {
+        fn feed(&mut self, _: Vec<Record>) -> anyhow::Result<Vec<Finding>> {
+            Ok(vec![
+                finding("203.0.113.1", 1, Lifecycle::Opened),
+                finding("203.0.113.2", 1, Lifecycle::Opened),
+                finding("203.0.113.3", 1, Lifecycle::Opened),
+                finding("203.0.113.2", 2, Lifecycle::Updated),
+                finding("203.0.113.1", 2, Lifecycle::Closed),
+            ])
+        }
+
+        fn finish(&mut self) -> anyhow::Result<Vec<Finding>> {
+            Ok(vec![finding("203.0.113.3", 2, Lifecycle::Closed)])
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn judged(json: bool) -> (String, Counts) {
+        let page = Page::default();
+        let (bar, out) = (ProgressBar::hidden(), Box::new(page.clone()));
+        let mut judge = Judge { engine: Box::new(Scripted), open: BTreeMap::new(), json, bar, out };
+        let (send, receive) = sync_channel(1);
+        send.send(Vec::new()).unwrap();
+        drop(send);
+        let counts = judge.run(&receive).unwrap();
+        let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+        (text, counts)
+    }
+
+    #[test]
+    fn each_finding_is_printed_once_when_it_closes_or_at_the_end() {
+        let (text, counts) = judged(false);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 6, "two lines each: {text}");
+        assert!(
+            lines[0].starts_with("high          Credential stuffing from 203.0.113.1 of ins_1: 2026-01-05T"),
+            "{text}"
+        );
+        assert!(lines[0].contains(" until 2026-01-05T00:00:00.000Z"), "{text}");
+        assert!(lines[1].contains("200 failures, 512 times the normal rate at the peak, 80 accounts, 2 broken into"));
+        assert!(lines[2].contains("203.0.113.3"), "{text}");
+        assert!(lines[4].contains("203.0.113.2") && lines[4].ends_with("still open"), "{text}");
+        assert!(lines[5].contains("200 failures"), "its newest revision: {text}");
+        assert_eq!(counts.into_values().collect::<Vec<_>>(), [2, 1]);
+    }
+
+    #[test]
+    fn as_json_each_is_one_line() {
+        let (text, _) = judged(true);
+        let lines: Vec<_> = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).collect();
+        assert_eq!(lines.len(), 3);
+    }
+}

@@ -1,0 +1,201 @@
+//! Traffic that looks like an attack and is none: what false alarms are made of.
+//!
+//! Not here: everyday failures; those are in every plan (`bout`).
+
+use std::net::IpAddr;
+
+use super::bout::Bout;
+use super::legit::{below, browser};
+use super::parse::{self, Spec};
+use super::population::Population;
+use super::random::{Random, mix};
+use super::render::{BROWSERS, SCRIPTS};
+use super::{Attempt, Ending, Identity, Plan, PlanError, Scenario};
+use crate::event::Timestamp;
+
+const MINUTE: i64 = 60_000;
+const HOUR: i64 = 60 * MINUTE;
+
+/// Most people or times of one scenario.
+const MAX_COUNT: u32 = 1_000_000;
+
+/// The kinds of benign scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BenignKind {
+    /// 400 people sign in through one office address within a quarter of an hour.
+    OfficeRush,
+    /// A forgotten client tries an old password every minute for two days.
+    StalePassword,
+    /// A test suite fails twice on each of 20 accounts within four minutes.
+    NightlyTest,
+    /// For 20 minutes every sign-in fails, whoever it is.
+    Outage,
+    /// Five times the traffic for an hour.
+    Spike,
+}
+
+/// One benign scenario.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Benign {
+    /// What it is called.
+    pub kind: BenignKind,
+    /// Milliseconds from the plan's start; `None`: the middle of the plan.
+    pub at: Option<i64>,
+    /// How long it lasts.
+    pub span_millis: i64,
+    /// People, tries or test accounts; how many times the traffic.
+    pub count: u32,
+}
+
+impl BenignKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::OfficeRush, Self::StalePassword, Self::NightlyTest, Self::Outage, Self::Spike];
+
+    /// Its name on the command line and in the truth.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OfficeRush => "office-rush",
+            Self::StalePassword => "stale-password",
+            Self::NightlyTest => "nightly-test",
+            Self::Outage => "outage",
+            Self::Spike => "spike",
+        }
+    }
+
+    /// A scenario of this kind as it usually is.
+    #[must_use]
+    pub const fn usual(self) -> Benign {
+        let (span_millis, count) = match self {
+            Self::OfficeRush => (15 * MINUTE, 400),
+            Self::StalePassword => (48 * HOUR, 2880),
+            Self::NightlyTest => (4 * MINUTE, 20),
+            Self::Outage => (20 * MINUTE, 1),
+            Self::Spike => (HOUR, 5),
+        };
+        Benign { kind: self, at: None, span_millis, count }
+    }
+}
+
+impl Benign {
+    /// Reads `kind` or `kind:key=value,…` with the keys `at`, `for` and `count`.
+    ///
+    /// # Errors
+    /// An unknown kind or key, or a value out of range.
+    pub fn parse(text: &str) -> Result<Self, PlanError> {
+        let spec = Spec::parse(text)?;
+        let kind = BenignKind::ALL.into_iter().find(|kind| kind.as_str() == spec.kind).ok_or_else(|| {
+            let known = BenignKind::ALL.map(BenignKind::as_str).join(", ");
+            PlanError::new(format!("there is no benign scenario `{}`; there are: {known}", spec.kind))
+        })?;
+        let mut benign = kind.usual();
+        for (key, value) in spec.settings {
+            match key {
+                "at" => benign.at = Some(parse::span(value)?),
+                "for" => benign.span_millis = parse::span(value)?,
+                "count" => benign.count = parse::value(key, value)?,
+                _ => return Err(PlanError::new(format!("{}: `{key}` cannot be set here", kind.as_str()))),
+            }
+        }
+        if benign.span_millis < 1000 || !(1..=MAX_COUNT).contains(&benign.count) {
+            let what = format!("{}: it must last a second, with a count from 1 to {MAX_COUNT}", kind.as_str());
+            return Err(PlanError::new(what));
+        }
+        Ok(benign)
+    }
+}
+
+/// What a scenario does to everyday traffic.
+#[derive(Clone, Debug)]
+pub(super) struct Effect {
+    benign: Benign,
+    scenario: Scenario,
+    seed: u64,
+    start: Timestamp,
+    population: Population,
+    /// Where those scenarios sit that have one place.
+    office: IpAddr,
+}
+
+impl Effect {
+    pub(super) fn new(plan: &Plan, index: usize, benign: &Benign, population: &Population) -> Result<Self, PlanError> {
+        let index = u8::try_from(index).map_err(|_| PlanError::new("too many scenarios"))?;
+        let seed = mix(plan.seed ^ mix(200 + u64::from(index)));
+        Ok(Self {
+            benign: *benign,
+            scenario: Scenario::Benign(index),
+            seed,
+            start: plan.start.plus_millis(benign.at.unwrap_or_else(|| plan.middle())),
+            population: population.clone(),
+            office: population.office_of(population.any(seed)),
+        })
+    }
+
+    fn covers(&self, at: Timestamp) -> bool {
+        (0..self.benign.span_millis).contains(&at.millis_since(self.start))
+    }
+
+    /// How many times the usual traffic.
+    pub(super) fn busier(&self, at: Timestamp) -> f64 {
+        if self.benign.kind == BenignKind::Spike && self.covers(at) { f64::from(self.benign.count) } else { 1.0 }
+    }
+
+    /// Whether nothing works at `at`.
+    pub(super) fn outage(&self, at: Timestamp) -> Option<Scenario> {
+        (self.benign.kind == BenignKind::Outage && self.covers(at)).then_some(self.scenario)
+    }
+
+    /// What begins in `[from, until)`.
+    pub(super) fn add(&self, from: Timestamp, until: Timestamp, random: &mut Random, mut give: impl FnMut(Attempt)) {
+        match self.benign.kind {
+            BenignKind::Outage | BenignKind::Spike => return,
+            BenignKind::OfficeRush | BenignKind::StalePassword | BenignKind::NightlyTest => {}
+        }
+        let tests = BROWSERS + SCRIPTS - 1;
+        for number in self.shares(from, until) {
+            let at = self.begin(number);
+            let ip = self.office;
+            match self.benign.kind {
+                BenignKind::OfficeRush => {
+                    let account = self.population.any(mix(self.seed ^ u64::from(number)));
+                    let agent = browser(account);
+                    let bout = Bout { account, ip, agent, at, scenario: Some(self.scenario) };
+                    bout.play(random, &mut give);
+                }
+                BenignKind::StalePassword => {
+                    let account = self.population.any(self.seed);
+                    let jitter = below(random, 1000);
+                    give(self.failure(at.plus_millis(jitter), account, browser(account)));
+                }
+                BenignKind::NightlyTest => {
+                    let account = self.population.any(self.seed.wrapping_add(u64::from(number)));
+                    give(self.failure(at, account, tests));
+                    give(self.failure(at.plus_millis(1500), account, tests));
+                }
+                BenignKind::Outage | BenignKind::Spike => {}
+            }
+        }
+    }
+
+    fn failure(&self, at: Timestamp, account: u32, agent: u8) -> Attempt {
+        let (identity, ending) = (Identity::Account(account), Ending::WrongPassword);
+        Attempt { at, ip: self.office, identity, ending, agent, scenario: Some(self.scenario) }
+    }
+
+    /// When share number `number` begins.
+    fn begin(&self, number: u32) -> Timestamp {
+        let into = i128::from(self.benign.span_millis) * i128::from(number) / i128::from(self.benign.count);
+        self.start.plus_millis(i64::try_from(into).unwrap_or(i64::MAX))
+    }
+
+    /// The shares that begin in `[from, until)`.
+    fn shares(&self, from: Timestamp, until: Timestamp) -> std::ops::Range<u32> {
+        let first_at_or_after = |at: Timestamp| {
+            let span = i128::from(self.benign.span_millis);
+            let into = i128::from(at.millis_since(self.start)).clamp(0, span);
+            let wanted = (into * i128::from(self.benign.count) + span - 1) / span;
+            u32::try_from(wanted).unwrap_or(self.benign.count)
+        };
+        first_at_or_after(from)..first_at_or_after(until)
+    }
+}

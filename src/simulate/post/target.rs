@@ -1,0 +1,99 @@
+//! Where attempts are sent, and what proves that we may.
+//!
+//! Invariant: neither a token nor a signing key shows in any output.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use reqwest::{RequestBuilder, Url};
+use sha2::Sha256;
+
+use super::PostError;
+use crate::event::Timestamp;
+use crate::secret::Secret;
+
+/// What proves that we may send.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// Sent as it is.
+    Token(Secret),
+    /// Signs every request, as Standard Webhooks do.
+    Signing(Signer),
+}
+
+/// Where to, how, and what to stop at.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub(super) url: Url,
+    credential: Credential,
+}
+
+impl Target {
+    /// `base` is a listener (`http://127.0.0.1:8080`); the path is added.
+    ///
+    /// # Errors
+    /// [`PostError::Target`] for anything but plain http to a host.
+    pub fn new(base: &str, credential: Credential) -> Result<Self, PostError> {
+        let url = Url::parse(base).map_err(|fault| PostError::Target(format!("the target is not a URL: {fault}")))?;
+        if url.scheme() != "http" {
+            return Err(PostError::Target(format!(
+                "the target must be http://…, not {}: this tool has no TLS; send from the receiver's own machine or network",
+                url.scheme()
+            )));
+        }
+        if url.path() != "/" || url.query().is_some() || !url.username().is_empty() || url.password().is_some() {
+            return Err(PostError::Target("the target is only scheme, host and port: http://127.0.0.1:8080".into()));
+        }
+        let url = url.join("/v1/attempts").map_err(|fault| PostError::Target(fault.to_string()))?;
+        Ok(Self { url, credential })
+    }
+
+    /// Adds what proves that this body comes from us.
+    pub(super) fn authenticate(&self, request: RequestBuilder, body: &[u8], now: Timestamp) -> RequestBuilder {
+        match &self.credential {
+            Credential::Token(token) => request.bearer_auth(token.expose()),
+            Credential::Signing(signer) => {
+                // The id names the request, not the attempts: those have their own.
+                let id = format!("msg_sim{}", now.0);
+                let seconds = now.0.div_euclid(1000);
+                let signature = signer.sign(&id, seconds, body);
+                request
+                    .header("webhook-id", id)
+                    .header("webhook-timestamp", seconds)
+                    .header("webhook-signature", signature)
+            }
+        }
+    }
+}
+
+/// Signs requests with the first of the receiver's secrets.
+#[derive(Clone)]
+pub struct Signer(Hmac<Sha256>);
+
+impl Signer {
+    /// From a `whsec_…` secret.
+    ///
+    /// # Errors
+    /// [`PostError::Secret`]
+    pub fn new(secret: &Secret) -> Result<Self, PostError> {
+        let text = secret.expose();
+        let key = BASE64.decode(text.strip_prefix("whsec_").unwrap_or(text)).map_err(|_| PostError::Secret)?;
+        if key.is_empty() {
+            return Err(PostError::Secret);
+        }
+        Ok(Self(Hmac::new_from_slice(&key).map_err(|_| PostError::Secret)?))
+    }
+
+    fn sign(&self, id: &str, seconds: i64, body: &[u8]) -> String {
+        let mut mac = self.0.clone();
+        mac.update(format!("{id}.{seconds}.").as_bytes());
+        mac.update(body);
+        format!("v1,{}", BASE64.encode(mac.finalize().into_bytes()))
+    }
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Signer(…)")
+    }
+}
