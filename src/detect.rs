@@ -241,6 +241,12 @@ impl Detector {
         }
     }
 
+    /// The findings that are open, as they stand.
+    #[must_use]
+    pub fn open_findings(&self) -> Vec<Finding> {
+        self.episodes.values().map(Episode::current).collect()
+    }
+
     /// Figures about the detector itself.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -1,1 +1,240 @@
-//! (being written)
+//! The only loop: poll → detect → outbox → snapshot → commit; one task per partition.
+//!
+//! Invariant: a finding is in the outbox before any snapshot lies behind the event that made it. A crash therefore repeats
+//! work from the last snapshot and re-creates the same revisions under the same ids, which the outbox already has.
+//! The detector is owned by its task; what others may see of it is published ([`Board`], metrics).
+//!
+//! Not here: what an event means (`detect`), how bytes are kept (`log`), how findings leave (`sinks`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::clock::{Clock, Stopwatch};
+use crate::detect::{self, Detector};
+use crate::event::Timestamp;
+use crate::finding::{Finding, Lifecycle};
+use crate::log::{Commit, Log, LogError, Offset, Partition, Record, Snapshot};
+use crate::metrics::{DetectMetrics, LogMetrics};
+
+mod publish;
+
+use publish::Publisher;
+
+/// Longest wait for new records: how late a tick may be written, and how soon a stop is noticed.
+const POLL_WAIT: Duration = Duration::from_millis(250);
+/// Between tries when the log cannot be read or written.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
+/// Shortest time between snapshots: bounds what a crash repeats to half a minute of events, seconds of work.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(30);
+/// A large state is written less often, so that snapshots take at most this share of the disk.
+const SNAPSHOT_BYTES_PER_SECOND: u64 = 1 << 20;
+
+/// The findings that are open now, by finding id: what the task shows to other threads.
+pub type Board = Arc<DashMap<Uuid, Arc<Finding>>>;
+
+/// What a task is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// Where records come from and findings go.
+    pub log: Arc<dyn Log>,
+    /// Settings of detection.
+    pub config: detect::Config,
+    /// Stamps ticks and latencies.
+    pub clock: Clock,
+    /// Figures of detection.
+    pub detect_metrics: DetectMetrics,
+    /// Figures of the log.
+    pub log_metrics: LogMetrics,
+    /// Open findings are put here.
+    pub board: Board,
+    /// Called after findings became durable.
+    pub wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// One partition's task.
+pub struct Task {
+    parts: Parts,
+    partition: Partition,
+    detector: Detector,
+    offset: Offset,
+    snapshot_offset: Offset,
+    snapshot_bytes: u64,
+    since_snapshot: Stopwatch,
+    publisher: Publisher,
+    found: Vec<Finding>,
+    /// Arrival of the event behind each of `found`; `None` where time alone made it.
+    arrivals: Vec<Option<Timestamp>>,
+    last_received_at: Timestamp,
+}
+
+impl Task {
+    /// Restores the partition's state and stands where its snapshot was taken. A snapshot of another version is dropped and
+    /// the log read again from its oldest record.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn open(parts: Parts, partition: Partition) -> Result<Self, LogError> {
+        let (detector, offset) = match parts.log.snapshot(partition)? {
+            None => (Detector::new(&parts.config), Offset(0)),
+            Some(snapshot) => match Detector::restore(&parts.config, &snapshot.state) {
+                Ok(detector) => (detector, snapshot.offset),
+                Err(error) => {
+                    tracing::warn!(%error, "reading the log again from its oldest record");
+                    (Detector::new(&parts.config), Offset(0))
+                }
+            },
+        };
+        for finding in detector.open_findings() {
+            parts.board.insert(finding.finding_id, Arc::new(finding));
+        }
+        let publisher = Publisher::new(partition, parts.detect_metrics.clone(), parts.log_metrics.clone());
+        Ok(Self {
+            partition,
+            detector,
+            offset,
+            snapshot_offset: offset,
+            snapshot_bytes: 0,
+            since_snapshot: Stopwatch::start(),
+            publisher,
+            found: Vec::new(),
+            arrivals: Vec::new(),
+            last_received_at: Timestamp(0),
+            parts,
+        })
+    }
+
+    /// Runs until `stop`, then reads what the log still holds and leaves a snapshot. `runtime` is where ticks are appended.
+    ///
+    /// # Errors
+    /// The log holds something this version cannot read.
+    pub fn run(mut self, runtime: &tokio::runtime::Handle, stop: &CancellationToken) -> Result<(), LogError> {
+        loop {
+            let stopping = stop.is_cancelled();
+            match self.step(if stopping { Duration::ZERO } else { POLL_WAIT }) {
+                Ok(true) => {}
+                Ok(false) if stopping => break,
+                Ok(false) => self.tick_if_due(runtime),
+                Err(LogError::Unavailable(error)) => {
+                    tracing::warn!(%error, "the detector waits for the log");
+                    if stopping {
+                        // Nothing is lost: the next start reads on from the last snapshot.
+                        return Ok(());
+                    }
+                    std::thread::sleep(RETRY_WAIT);
+                }
+                Err(error @ LogError::Corrupt(_)) => return Err(error),
+            }
+        }
+        if let Err(error) = self.commit(true) {
+            tracing::warn!(%error, "no last snapshot; the next start reads on from the one before");
+        }
+        Ok(())
+    }
+
+    /// Polls once and handles what came; answers whether anything did.
+    ///
+    /// # Errors
+    /// See [`LogError`]; findings that could not be committed are kept and committed by the next step.
+    pub fn step(&mut self, wait: Duration) -> Result<bool, LogError> {
+        let polled = self.parts.log.poll(self.partition, self.offset, wait)?;
+        let any = !polled.records.is_empty();
+        for record in polled.records {
+            self.observe(record);
+        }
+        self.offset = polled.next;
+        let lag = self.parts.log.head(self.partition).0.saturating_sub(self.offset.0);
+        let behind = if lag == 0 { 0 } else { self.parts.clock.now().millis_since(self.last_received_at).max(0) };
+        self.publisher.publish(&self.detector.stats(), lag, behind);
+        let snapshot_due =
+            self.offset > self.snapshot_offset && self.since_snapshot.elapsed() >= self.snapshot_interval();
+        if !self.found.is_empty() || snapshot_due {
+            self.commit(snapshot_due)?;
+        }
+        Ok(any)
+    }
+
+    /// The end of a file: moves time on until every finding is closed.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    pub fn finish(&mut self) -> Result<(), LogError> {
+        self.detector.finish(&mut self.found);
+        self.arrivals.resize(self.found.len(), None);
+        self.commit(false)
+    }
+
+    fn observe(&mut self, record: Record) {
+        let received_at = match record {
+            Record::Event(event) => {
+                let received_at = event.received_at;
+                self.last_received_at = received_at;
+                self.detector.observe(event, &mut self.found);
+                Some(received_at)
+            }
+            Record::Tick { at } => {
+                self.last_received_at = at;
+                self.detector.tick(at, &mut self.found);
+                None
+            }
+        };
+        self.arrivals.resize(self.found.len(), received_at);
+    }
+
+    fn snapshot_interval(&self) -> Duration {
+        SNAPSHOT_INTERVAL.max(Duration::from_secs(self.snapshot_bytes / SNAPSHOT_BYTES_PER_SECOND))
+    }
+
+    fn commit(&mut self, with_snapshot: bool) -> Result<(), LogError> {
+        let snapshot = if with_snapshot {
+            let state = self.detector.snapshot().map_err(|error| LogError::Corrupt(error.to_string()))?;
+            self.snapshot_bytes = state.len() as u64;
+            self.publisher.snapshot(self.snapshot_bytes);
+            Some(Snapshot { offset: self.offset, state })
+        } else {
+            None
+        };
+        self.parts.log.commit(self.partition, Commit { findings: self.found.clone(), snapshot })?;
+        if with_snapshot {
+            self.snapshot_offset = self.offset;
+            self.since_snapshot = Stopwatch::start();
+        }
+        self.announce();
+        Ok(())
+    }
+
+    /// The findings are durable: tell everyone.
+    fn announce(&mut self) {
+        if self.found.is_empty() {
+            return;
+        }
+        let now = self.parts.clock.now();
+        for (finding, received_at) in self.found.drain(..).zip(self.arrivals.drain(..)) {
+            self.publisher.finding(&finding, received_at.map(|received_at| now.millis_since(received_at)));
+            if finding.lifecycle == Lifecycle::Closed {
+                self.parts.board.remove(&finding.finding_id);
+            } else {
+                self.parts.board.insert(finding.finding_id, Arc::new(finding));
+            }
+        }
+        (self.parts.wake)();
+    }
+
+    /// Writes a tick if time alone would change a finding; the task then reads it like any other record.
+    fn tick_if_due(&self, runtime: &tokio::runtime::Handle) {
+        let now = self.parts.clock.now();
+        if !self.detector.is_due(now) {
+            return;
+        }
+        if let Err(error) = runtime.block_on(self.parts.log.append(vec![Record::Tick { at: now }])) {
+            tracing::warn!(%error, "a tick could not be written; the next round tries again");
+            std::thread::sleep(RETRY_WAIT);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,6 @@ use std::sync::mpsc::sync_channel;
 
 use anyhow::{Context as _, anyhow};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use uuid::Uuid;
 
 use super::Exit;
 use crate::clock::Stopwatch;
@@ -74,8 +73,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let key = identifier_key::load(&config.data_dir)?.unwrap_or_else(identifier_key::replay_key);
     let bar = progress(input::total_bytes(&args.files)?);
     let out = Box::new(io::stdout());
-    let mut judge =
-        Judge { engine: engine::open(&config)?, open: BTreeMap::new(), json: args.json, bar: bar.clone(), out };
+    let mut judge = Judge { engine: Engine::open(&config)?, json: args.json, bar: bar.clone(), out };
 
     let watch = Stopwatch::start();
     let (send, receive) = sync_channel::<Vec<Record>>(BATCHES_WAITING);
@@ -116,9 +114,7 @@ type Counts = BTreeMap<report::Group, u64>;
 
 /// The thread that judges.
 struct Judge {
-    engine: Box<dyn Engine>,
-    /// The newest revision of each finding that has not closed.
-    open: BTreeMap<Uuid, Finding>,
+    engine: Engine,
     json: bool,
     bar: ProgressBar,
     out: Box<dyn Write>,
@@ -133,20 +129,12 @@ impl Judge {
         }
         let found = self.engine.finish().context("cannot judge")?;
         self.take(found, &mut counts)?;
-        for finding in std::mem::take(&mut self.open).into_values() {
-            self.print(&finding, &mut counts)?;
-        }
         Ok(counts)
     }
 
     fn take(&mut self, revisions: Vec<Finding>, counts: &mut Counts) -> anyhow::Result<()> {
-        for finding in revisions {
-            if finding.lifecycle == Lifecycle::Closed {
-                self.open.remove(&finding.finding_id);
-                self.print(&finding, counts)?;
-            } else {
-                self.open.insert(finding.finding_id, finding);
-            }
+        for finding in revisions.iter().filter(|finding| finding.lifecycle == Lifecycle::Closed) {
+            self.print(finding, counts)?;
         }
         Ok(())
     }
@@ -225,25 +213,6 @@ mod tests {
         }
     }
 
-    /// Answers the first batch with revisions of three findings; two of these close.
-    struct Scripted;
-
-    impl Engine for Scripted {
-        fn feed(&mut self, _: Vec<Record>) -> anyhow::Result<Vec<Finding>> {
-            Ok(vec![
-                finding("203.0.113.1", 1, Lifecycle::Opened),
-                finding("203.0.113.2", 1, Lifecycle::Opened),
-                finding("203.0.113.3", 1, Lifecycle::Opened),
-                finding("203.0.113.2", 2, Lifecycle::Updated),
-                finding("203.0.113.1", 2, Lifecycle::Closed),
-            ])
-        }
-
-        fn finish(&mut self) -> anyhow::Result<Vec<Finding>> {
-            Ok(vec![finding("203.0.113.3", 2, Lifecycle::Closed)])
-        }
-    }
-
     #[derive(Clone, Default)]
     struct Page(Arc<Mutex<Vec<u8>>>);
 
@@ -260,36 +229,40 @@ mod tests {
     fn judged(json: bool) -> (String, Counts) {
         let page = Page::default();
         let (bar, out) = (ProgressBar::hidden(), Box::new(page.clone()));
-        let mut judge = Judge { engine: Box::new(Scripted), open: BTreeMap::new(), json, bar, out };
-        let (send, receive) = sync_channel(1);
-        send.send(Vec::new()).unwrap();
-        drop(send);
-        let counts = judge.run(&receive).unwrap();
+        let mut judge = Judge { engine: Engine::open(&config::Config::default()).unwrap(), json, bar, out };
+        let mut counts = Counts::new();
+        let revisions = vec![
+            finding("203.0.113.1", 1, Lifecycle::Opened),
+            finding("203.0.113.2", 1, Lifecycle::Opened),
+            finding("203.0.113.2", 2, Lifecycle::Updated),
+            finding("203.0.113.1", 2, Lifecycle::Closed),
+        ];
+        judge.take(revisions, &mut counts).unwrap();
+        judge.take(vec![finding("203.0.113.2", 3, Lifecycle::Closed)], &mut counts).unwrap();
         let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
         (text, counts)
     }
 
     #[test]
-    fn each_finding_is_printed_once_when_it_closes_or_at_the_end() {
+    fn each_finding_is_printed_once_when_it_closes() {
         let (text, counts) = judged(false);
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines.len(), 6, "two lines each: {text}");
+        assert_eq!(lines.len(), 4, "two lines each: {text}");
         assert!(
             lines[0].starts_with("high          Credential stuffing from 203.0.113.1 of ins_1: 2026-01-05T"),
             "{text}"
         );
         assert!(lines[0].contains(" until 2026-01-05T00:00:00.000Z"), "{text}");
         assert!(lines[1].contains("200 failures, 512 times the normal rate at the peak, 80 accounts, 2 broken into"));
-        assert!(lines[2].contains("203.0.113.3"), "{text}");
-        assert!(lines[4].contains("203.0.113.2") && lines[4].ends_with("still open"), "{text}");
-        assert!(lines[5].contains("200 failures"), "its newest revision: {text}");
-        assert_eq!(counts.into_values().collect::<Vec<_>>(), [2, 1]);
+        assert!(lines[2].contains("203.0.113.2"), "{text}");
+        assert!(lines[3].contains("300 failures"), "{text}");
+        assert_eq!(counts.into_values().collect::<Vec<_>>(), [2]);
     }
 
     #[test]
     fn as_json_each_is_one_line() {
         let (text, _) = judged(true);
         let lines: Vec<_> = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).collect();
-        assert_eq!(lines.len(), 3);
+        assert_eq!(lines.len(), 2);
     }
 }

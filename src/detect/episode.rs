@@ -242,6 +242,15 @@ impl Episode {
         self.revision += 1;
         self.grew = false;
         self.last_emitted_at = self.last_emitted_at.max(at);
+        self.view(lifecycle)
+    }
+
+    /// The newest revision, as an opened or updated finding.
+    pub(crate) fn current(&self) -> Finding {
+        self.view(if self.revision == 1 { Lifecycle::Opened } else { Lifecycle::Updated })
+    }
+
+    fn view(&self, lifecycle: Lifecycle) -> Finding {
         Finding {
             finding_id: self.finding_id,
             revision_id: finding::revision_id(self.finding_id, self.revision),
@@ -257,7 +266,7 @@ impl Episode {
                 started_at: self.started_at,
                 first_seen_at: self.first_seen_at,
                 last_seen_at: self.last_seen_at,
-                closed_at: (lifecycle == Lifecycle::Closed).then_some(at),
+                closed_at: (lifecycle == Lifecycle::Closed).then_some(self.last_emitted_at),
             },
             evidence: Evidence {
                 peak: self.peak,

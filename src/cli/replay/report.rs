@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Counts;
 use super::read::ReadSummary;
-use crate::finding::{Finding, Lifecycle, Rule, Severity, Shape};
+use crate::finding::{Finding, Rule, Severity, Shape};
 
 /// What findings are counted by in the summary: the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,17 +13,11 @@ pub(super) struct Group {
     severity: std::cmp::Reverse<Severity>,
     shape: Shape,
     rule: Rule,
-    open: bool,
 }
 
 impl Group {
     pub(super) fn of(finding: &Finding) -> Self {
-        Self {
-            severity: std::cmp::Reverse(finding.severity),
-            shape: finding.shape,
-            rule: finding.rule,
-            open: finding.lifecycle != Lifecycle::Closed,
-        }
+        Self { severity: std::cmp::Reverse(finding.severity), shape: finding.shape, rule: finding.rule }
     }
 }
 
@@ -36,19 +30,16 @@ pub(super) fn json(out: &mut impl Write, finding: &Finding) -> io::Result<()> {
 /// One finding for a person, on two lines.
 pub(super) fn line(out: &mut impl Write, finding: &Finding) -> io::Result<()> {
     let (evidence, entity) = (&finding.evidence, &finding.entity);
-    let until = match finding.episode.closed_at {
-        Some(_) => format!("until {}", finding.episode.last_seen_at),
-        None => "still open".to_owned(),
-    };
     writeln!(
         out,
-        "{:<13} {} {} {} of {}: {} {until}",
+        "{:<13} {} {} {} of {}: {} until {}",
         finding.severity.as_str(),
         finding.shape.title(),
         if entity.kind == crate::finding::EntityKind::Account { "at" } else { "from" },
         entity.value,
         finding.tenant,
         finding.episode.first_seen_at,
+        finding.episode.last_seen_at,
     )?;
     writeln!(
         out,
@@ -95,9 +86,8 @@ pub(super) fn summary(out: &mut impl Write, read: &ReadSummary, counts: &Counts,
     }
     writeln!(out, "{:<10} {:>12}", "findings", counts.values().sum::<u64>())?;
     for (group, count) in counts {
-        let open = if group.open { ", still open" } else { "" };
         let severity = group.severity.0.as_str();
-        writeln!(out, "{:<10} {count:>12}   {severity} {} ({}){open}", "", group.shape.title(), group.rule.as_str())?;
+        writeln!(out, "{:<10} {count:>12}   {severity} {} ({})", "", group.shape.title(), group.rule.as_str())?;
     }
     Ok(())
 }
