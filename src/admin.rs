@@ -1,18 +1,42 @@
-//! (being written)
+//! What the operator sees, on a listener of its own.
+//!
+//! - `GET /metrics`: the Prometheus page.
+//! - `GET /livez`: 200 as long as the process answers.
+//! - `GET /readyz`: 200 or 503, with the reasons; what cannot be detected with the sources configured is told as a note.
+//! - `GET /v1/findings`: the findings that are open now, as JSON.
+//!
+//! Invariant: nothing here changes anything. `/metrics` and `/v1` need the token where one is set, and one must be set to
+//! listen beyond loopback, since findings name accounts and addresses.
 
-use serde::Deserialize;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+
+use crate::finding::Finding;
+use crate::log::Log;
+use crate::metrics::Metrics;
+use crate::pipeline::Board;
+use crate::secret::Secret;
 
 /// What the user can set.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Address to listen on.
-    pub listen: std::net::SocketAddr,
+    pub listen: SocketAddr,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: std::net::SocketAddr::from(([127, 0, 0, 1], 9090)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9090)) }
     }
 }
 
@@ -21,5 +45,141 @@ impl Config {
     #[must_use]
     pub fn validate(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Why `tokens` do not do for this address, if they do not.
+    #[must_use]
+    pub fn exposure(&self, tokens: &[Secret]) -> Option<String> {
+        (!self.listen.ip().is_loopback() && tokens.is_empty()).then(|| {
+            format!("admin.listen: {} is not loopback; set AUTHSPIKE_ADMIN_TOKEN to listen there", self.listen)
+        })
+    }
+}
+
+/// What the admin listener shows.
+#[derive(Clone)]
+pub struct Parts {
+    /// Tokens that open `/metrics` and `/v1`; none: open to all (on loopback).
+    pub tokens: Arc<[Secret]>,
+    /// Every metric.
+    pub metrics: Metrics,
+    /// For its fault.
+    pub log: Arc<dyn Log>,
+    /// Open findings.
+    pub board: Board,
+    /// What the configured sources cannot show.
+    pub notes: Arc<[String]>,
+}
+
+/// The routes.
+pub fn router(parts: Parts) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/v1/findings", get(findings))
+        .layer(middleware::from_fn_with_state(parts.clone(), authorize))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readiness))
+        .with_state(parts)
+}
+
+async fn authorize(State(parts): State<Parts>, request: Request, next: Next) -> Response {
+    let given = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
+        .unwrap_or_default();
+    // Every token is compared, so that the time tells nothing about which one came close.
+    let known = parts
+        .tokens
+        .iter()
+        .fold(subtle::Choice::from(0), |known, token| known | token.expose().as_bytes().ct_eq(given));
+    if parts.tokens.is_empty() || bool::from(known) {
+        next.run(request).await
+    } else {
+        (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], "a bearer token is needed\n").into_response()
+    }
+}
+
+async fn metrics(State(parts): State<Parts>) -> Response {
+    match parts.metrics.render() {
+        Ok(page) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], page).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+#[derive(Serialize)]
+struct Readiness<'a> {
+    ready: bool,
+    reasons: Vec<String>,
+    notes: &'a [String],
+}
+
+async fn readiness(State(parts): State<Parts>) -> Response {
+    let reasons: Vec<_> =
+        parts.log.fault().map(|fault| format!("the log cannot be written: {fault}")).into_iter().collect();
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = Readiness { ready: reasons.is_empty(), reasons, notes: &parts.notes };
+    (status, Json(&body)).into_response()
+}
+
+async fn findings(State(parts): State<Parts>) -> Response {
+    let mut open: Vec<_> = parts.board.iter().map(|entry| Arc::clone(entry.value())).collect();
+    open.sort_by(|a, b| b.severity.cmp(&a.severity).then(b.at.cmp(&a.at)).then(a.finding_id.cmp(&b.finding_id)));
+    Json(open.iter().map(|finding| &**finding).collect::<Vec<&Finding>>()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::memory::MemoryLog;
+    use axum::body::Body;
+    use tower::ServiceExt;
+
+    async fn get(tokens: &[&str], fault: Option<&str>, path: &str, bearer: Option<&str>) -> (StatusCode, String) {
+        let log = MemoryLog::keeping();
+        log.set_fault(fault);
+        let parts = Parts {
+            tokens: tokens.iter().map(|token| Secret::new(*token)).collect(),
+            metrics: Metrics::new().unwrap(),
+            log: Arc::new(log),
+            board: Board::default(),
+            notes: Arc::from(["no failure source".to_owned()]),
+        };
+        let mut request = Request::builder().uri(path);
+        if let Some(bearer) = bearer {
+            request = request.header("authorization", format!("Bearer {bearer}"));
+        }
+        let response = router(parts).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let status = response.status();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn readiness_gives_its_reasons() {
+        assert_eq!(get(&[], None, "/readyz", None).await.0, StatusCode::OK);
+        let (status, body) = get(&[], Some("disk is full"), "/readyz", None).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(body.contains("disk is full") && body.contains("no failure source"), "{body}");
+        assert_eq!(get(&[], Some("disk is full"), "/livez", None).await.0, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_token_closes_figures_and_findings_but_not_the_probes() {
+        for path in ["/metrics", "/v1/findings"] {
+            assert_eq!(get(&["secret", "old"], None, path, None).await.0, StatusCode::UNAUTHORIZED);
+            assert_eq!(get(&["secret", "old"], None, path, Some("wrong!")).await.0, StatusCode::UNAUTHORIZED);
+            assert_eq!(get(&["secret", "old"], None, path, Some("old")).await.0, StatusCode::OK);
+            assert_eq!(get(&[], None, path, None).await.0, StatusCode::OK);
+        }
+        assert_eq!(get(&["secret"], None, "/livez", None).await.0, StatusCode::OK);
+    }
+
+    #[test]
+    fn listening_beyond_loopback_needs_a_token() {
+        let open = Config { listen: "0.0.0.0:9090".parse().unwrap() };
+        assert!(open.exposure(&[]).is_some_and(|fault| fault.contains("AUTHSPIKE_ADMIN_TOKEN")));
+        assert!(open.exposure(&[Secret::new("token")]).is_none());
+        assert!(Config::default().exposure(&[]).is_none());
     }
 }

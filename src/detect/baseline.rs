@@ -102,6 +102,11 @@ impl Baseline {
         self.frozen_until = self.frozen_until.max(generation + FROZEN_GENERATIONS);
     }
 
+    /// Whether the window that ends with `generation` reaches back to the last attack found: what it holds was reported.
+    pub(crate) fn is_reported(self, generation: u32) -> bool {
+        self.frozen_until > 0 && generation <= self.frozen_until - FROZEN_GENERATIONS + 1
+    }
+
     /// Generation `number`, with `failures` in it, has left the window.
     pub(crate) fn learn(&mut self, number: u32, failures: u64, population: &mut Population, kind: EntityKind) {
         if number < self.frozen_until {

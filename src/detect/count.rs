@@ -95,6 +95,10 @@ impl Detector {
         if judged_count(entity) < self.minimum(kind) {
             return;
         }
+        // A straggler from a window that was reported and closed: a new finding would repeat the old one, id and all.
+        if entity.baseline.is_reported(generation_of(entity.window.newest())) {
+            return;
+        }
         let Some(judgement) = self.judgement(entity, at) else { return };
         if judgement.verdict() != Verdict::Spike {
             return;
@@ -149,6 +153,7 @@ impl Detector {
         let (Some(name), Some(tenant)) = (name, self.tenants.get(key.tenant as usize)) else { return };
         let value = finding::Entity { kind: key.kind, value: name };
         let mut episode = Episode::open(place, key, tenant.tenant.clone(), value, window, baseline);
+        episode.last_active_at = self.watermark.now();
         let mut failing = false;
         for sign_in in self.recent.iter().filter(|sign_in| sign_in.at >= window.start && concerns(sign_in, &key)) {
             // What got in before the first failure is not the attacker's.
@@ -162,7 +167,8 @@ impl Detector {
         found.push(episode.revise(Lifecycle::Opened, at));
         let id = self.next_episode;
         self.next_episode = self.next_episode.wrapping_add(1);
-        self.deadlines.insert((at.plus_millis(minutes(self.config.update_minutes.min(self.config.quiet_minutes))), id));
+        let first_look = minutes(self.config.update_minutes.min(self.config.quiet_minutes));
+        self.deadlines.insert((self.watermark.now().plus_millis(first_look), id));
         self.episodes.insert(id, episode);
         if let Some(entity) = self.entities.get_mut(place) {
             entity.set_episode(Some(id));
@@ -188,7 +194,8 @@ impl Detector {
             episode.raise_peak(window);
         }
         if keeps_open {
-            episode.last_active_at = episode.last_active_at.max(at);
+            // Quiet is measured from the arrival: an attack told of late is still going on as long as more of it comes.
+            episode.last_active_at = episode.last_active_at.max(self.watermark.now());
         }
         if episode.reassess() {
             found.push(episode.revise(Lifecycle::Updated, at));
