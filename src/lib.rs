@@ -23,6 +23,7 @@ pub mod clock;
 pub mod metrics;
 pub mod secret;
 
+pub mod http;
 pub mod normalize;
 pub mod sources;
 

@@ -1,13 +1,15 @@
 //! Bytes of one source in, [`AuthEvent`]s out. Pure: no IO and no clock.
 //!
 //! Invariant: what is not named in [`AuthEvent`] is dropped here, before anything is stored or logged; an identifier
-//! leaves this module only as its keyed hash.
+//! leaves this module only as its keyed hash. No error quotes a value.
 
-use crate::event::AuthEvent;
+use crate::event::{AuthEvent, MAX_FUTURE_MILLIS, Timestamp};
 
 pub mod attempt;
 pub mod clerk_webhook;
 pub mod identifier;
+mod reason;
+mod text;
 
 /// An event, and what was noticed while making it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +25,48 @@ pub struct Normalized {
 /// Why bytes are not an event of their source.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NormalizeError {
-    /// Not JSON, or not the documented shape; the text says where, without quoting any value.
+    /// Not JSON, or not an object of the documented shape; says where.
     #[error("{0}")]
     Malformed(String),
+    /// A field is missing.
+    #[error("{0}: is missing")]
+    Missing(&'static str),
+    /// A field's value cannot be used.
+    #[error("{field}: {fault}")]
+    Field {
+        /// Which.
+        field: &'static str,
+        /// Why.
+        fault: &'static str,
+    },
+}
+
+impl NormalizeError {
+    /// The value of the `reason` label.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::Missing(_) => "missing_field",
+            Self::Field { .. } => "bad_field",
+        }
+    }
+}
+
+impl From<serde_json::Error> for NormalizeError {
+    /// Where and what kind, never the text: serde's own message quotes the value it did not like.
+    fn from(error: serde_json::Error) -> Self {
+        let kind = match error.classify() {
+            serde_json::error::Category::Data => "a field has the wrong type",
+            serde_json::error::Category::Eof => "the JSON ends too early",
+            serde_json::error::Category::Syntax | serde_json::error::Category::Io => "not JSON",
+        };
+        Self::Malformed(format!("{kind} (line {}, column {})", error.line(), error.column()))
+    }
+}
+
+/// The time an event counts as having happened at, and whether it was moved.
+fn clamp(occurred_at: Timestamp, received_at: Timestamp) -> (Timestamp, bool) {
+    let latest = received_at.plus_millis(MAX_FUTURE_MILLIS);
+    if occurred_at > latest { (latest, true) } else { (occurred_at, false) }
 }

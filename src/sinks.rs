@@ -5,6 +5,8 @@
 //!
 //! Not here: the order, the schedule and the memory of what was delivered (`sinks::outbox`, `sinks::dispatch`).
 
+use std::path::Path;
+
 use async_trait::async_trait;
 use serde::Deserialize;
 
@@ -41,7 +43,7 @@ impl Delivery {
 
 /// A destination.
 #[async_trait]
-pub trait Sink: Send + 'static {
+pub trait Sink: Send + Sync + 'static {
     /// Sends the findings in order; one result each.
     async fn deliver(&mut self, findings: &[Finding]) -> Vec<Delivery>;
 }
@@ -49,12 +51,34 @@ pub trait Sink: Send + 'static {
 /// What the user can set.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Config {}
+pub struct Config {
+    /// The terminal.
+    pub stdout: stdout::Config,
+    /// A rotating file.
+    pub jsonl: jsonl::Config,
+}
 
 impl Config {
     /// Every fault, as `key: what is wrong`.
     #[must_use]
     pub fn validate(&self) -> Vec<String> {
-        Vec::new()
+        self.jsonl.validate().into_iter().map(|fault| format!("jsonl.{fault}")).collect()
     }
+}
+
+/// The configured sinks, by name.
+///
+/// # Errors
+/// Every sink that cannot be opened, and why.
+pub fn build(config: &Config, data_dir: &Path) -> Result<Vec<(String, Box<dyn Sink>)>, Vec<String>> {
+    let mut sinks: Vec<(String, Box<dyn Sink>)> = Vec::new();
+    if config.stdout.enabled {
+        sinks.push(("stdout".into(), Box::new(stdout::Stdout::new(&config.stdout))));
+    }
+    if config.jsonl.enabled {
+        let sink =
+            jsonl::Jsonl::open(&config.jsonl, data_dir).map_err(|error| vec![format!("sinks.jsonl: {error}")])?;
+        sinks.push(("jsonl".into(), Box::new(sink)));
+    }
+    Ok(sinks)
 }

@@ -164,53 +164,12 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::event::Timestamp;
-    use crate::finding::{
-        BaselineEvidence, BaselineSource, Entity, EntityKind, Episode, Evidence, Rule, Sample, Severity, Shape, Totals,
-        WindowEvidence, finding_id, revision_id,
-    };
+    use crate::finding::tests::sample;
 
     fn finding(address: &str, revision: u32, lifecycle: Lifecycle) -> Finding {
-        let at = Timestamp(1_767_571_200_000);
-        let entity = Entity { kind: EntityKind::Ip, value: address.to_owned() };
-        let id = finding_id(&"ins_1".into(), Rule::AddressFailureSpike, &entity, at);
-        let peak = WindowEvidence {
-            start: at,
-            end: at,
-            failures: 90,
-            distinct: 80,
-            successes: 0,
-            ratio: 512.3,
-            expected: 0.2,
-            threshold: 8,
-        };
-        let baseline = BaselineEvidence { source: BaselineSource::Prior, per_day: 0.5, observed_seconds: 0 };
-        let evidence = Evidence {
-            peak,
-            baseline,
-            totals: Totals { failures: u64::from(revision) * 100, ..Totals::default() },
-            accounts: Sample { values: Vec::new(), total: 80, exact: true },
-            addresses: Sample::default(),
-            reasons: Vec::new(),
-            user_agents: Vec::new(),
-            compromised: Vec::new(),
-            compromised_total: 2,
-        };
-        let closed_at = (lifecycle == Lifecycle::Closed).then_some(at);
-        Finding {
-            finding_id: id,
-            revision_id: revision_id(id, revision),
-            revision,
-            lifecycle,
-            at,
-            tenant: "ins_1".into(),
-            rule: Rule::AddressFailureSpike,
-            entity,
-            shape: Shape::CredentialStuffing,
-            severity: Severity::High,
-            episode: Episode { started_at: at, first_seen_at: at, last_seen_at: at, closed_at },
-            evidence,
-        }
+        let mut finding = Finding { revision, lifecycle, ..sample(address) };
+        finding.evidence.totals.failures = u64::from(revision) * 100;
+        finding
     }
 
     #[derive(Clone, Default)]
@@ -253,7 +212,7 @@ mod tests {
             "{text}"
         );
         assert!(lines[0].contains(" until 2026-01-05T00:00:00.000Z"), "{text}");
-        assert!(lines[1].contains("200 failures, 512 times the normal rate at the peak, 80 accounts, 2 broken into"));
+        assert!(lines[1].contains("200 failures, 512 times the normal rate at the peak, 80 accounts, 1 broken into"));
         assert!(lines[2].contains("203.0.113.2"), "{text}");
         assert!(lines[3].contains("300 failures"), "{text}");
         assert_eq!(counts.into_values().collect::<Vec<_>>(), [2]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::{ConfigArgs, Exit, demo};
-use crate::app::{App, Stopped};
+use crate::app::App;
 use crate::config::{self, Environment, Loaded, Need};
 use crate::logging;
 use crate::shutdown::Shutdown;
@@ -66,8 +66,6 @@ async fn serve(mut loaded: Loaded, with_demo: bool) -> anyhow::Result<Exit> {
         tracing::error!("not finished before the deadline; what is missing is picked up at the next start");
         return Ok(Exit::DeadlineMissed);
     };
-    Ok(match stopped? {
-        Stopped::Drained => Exit::Done,
-        Stopped::DeadlineMissed => Exit::DeadlineMissed,
-    })
+    stopped?;
+    Ok(Exit::Done)
 }

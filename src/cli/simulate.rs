@@ -12,9 +12,10 @@ use crate::config::{Environment, secrets};
 use crate::event::Timestamp;
 use crate::logging;
 use crate::shutdown::Shutdown;
-use crate::simulate::post::{Credential, Pace, Poster, Signer, Target};
+use crate::simulate::post::{self, Credential, Pace, Poster, Target};
 use crate::simulate::render::Renderer;
 use crate::simulate::{Attack, Benign, Load, Plan, PlanError, Traffic, parse};
+use crate::sources::signature::SigningKey;
 
 /// A system call for every few hundred lines.
 const BUFFER_BYTES: usize = 1 << 18;
@@ -146,7 +147,7 @@ fn post(
     let secrets = secrets::for_sending(&environment)?;
     let credential = match (secrets.attempts_tokens.first(), secrets.attempts.first()) {
         (Some(token), _) => Credential::Token(token.clone()),
-        (None, Some(secret)) => Credential::Signing(Signer::new(secret)?),
+        (None, Some(secret)) => Credential::Signing(SigningKey::new(secret).map_err(|_| post::PostError::Secret)?),
         (None, None) => return Err(anyhow!("no secret to send with")),
     };
     let pace = match (args.rate, args.now) {

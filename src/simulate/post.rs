@@ -19,7 +19,7 @@ use crate::event::Timestamp;
 
 mod target;
 
-pub use target::{Credential, Signer, Target};
+pub use target::{Credential, Target};
 
 /// Attempts in one request where nothing else bounds it: large enough that the disk's sync is shared by many, and a
 /// third of a megabyte, far below the body limit of the receiver.

@@ -152,7 +152,7 @@ fn normalize(line: &[u8], format: Format, key: &IdentifierKey) -> Result<Normali
         Format::Attempts => false,
         Format::Webhooks => true,
     };
-    if is_webhook { clerk_webhook::normalize(None, line, None, key) } else { attempt::normalize(line, None, key) }
+    if is_webhook { clerk_webhook::normalize(None, line, None) } else { attempt::normalize(line, None, key) }
 }
 
 /// Whether the line is what Clerk sends: `"object": "event"` and a `"type"`, at the top.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Counts;
 use super::read::ReadSummary;
 use crate::finding::{Finding, Rule, Severity, Shape};
+use crate::sinks::format::ocsf;
 
 /// What findings are counted by in the summary: the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,8 +24,7 @@ impl Group {
 
 /// One finding for a program.
 pub(super) fn json(out: &mut impl Write, finding: &Finding) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, finding)?;
-    out.write_all(b"\n")
+    writeln!(out, "{}", ocsf::line(finding))
 }
 
 /// One finding for a person, on two lines.

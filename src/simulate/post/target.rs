@@ -2,15 +2,12 @@
 //!
 //! Invariant: neither a token nor a signing key shows in any output.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::{RequestBuilder, Url};
-use sha2::Sha256;
 
 use super::PostError;
 use crate::event::Timestamp;
 use crate::secret::Secret;
+use crate::sources::signature::SigningKey;
 
 /// What proves that we may send.
 #[derive(Clone, Debug)]
@@ -18,7 +15,7 @@ pub enum Credential {
     /// Sent as it is.
     Token(Secret),
     /// Signs every request, as Standard Webhooks do.
-    Signing(Signer),
+    Signing(SigningKey),
 }
 
 /// Where to, how, and what to stop at.
@@ -55,45 +52,13 @@ impl Target {
             Credential::Signing(signer) => {
                 // The id names the request, not the attempts: those have their own.
                 let id = format!("msg_sim{}", now.0);
-                let seconds = now.0.div_euclid(1000);
-                let signature = signer.sign(&id, seconds, body);
+                let seconds = now.0.div_euclid(1000).to_string();
+                let signature = signer.sign(&id, &seconds, body);
                 request
                     .header("webhook-id", id)
                     .header("webhook-timestamp", seconds)
                     .header("webhook-signature", signature)
             }
         }
-    }
-}
-
-/// Signs requests with the first of the receiver's secrets.
-#[derive(Clone)]
-pub struct Signer(Hmac<Sha256>);
-
-impl Signer {
-    /// From a `whsec_…` secret.
-    ///
-    /// # Errors
-    /// [`PostError::Secret`]
-    pub fn new(secret: &Secret) -> Result<Self, PostError> {
-        let text = secret.expose();
-        let key = BASE64.decode(text.strip_prefix("whsec_").unwrap_or(text)).map_err(|_| PostError::Secret)?;
-        if key.is_empty() {
-            return Err(PostError::Secret);
-        }
-        Ok(Self(Hmac::new_from_slice(&key).map_err(|_| PostError::Secret)?))
-    }
-
-    fn sign(&self, id: &str, seconds: i64, body: &[u8]) -> String {
-        let mut mac = self.0.clone();
-        mac.update(format!("{id}.{seconds}.").as_bytes());
-        mac.update(body);
-        format!("v1,{}", BASE64.encode(mac.finalize().into_bytes()))
-    }
-}
-
-impl std::fmt::Debug for Signer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Signer(…)")
     }
 }
