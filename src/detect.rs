@@ -31,14 +31,13 @@ mod tally;
 mod watermark;
 mod window;
 
-pub use rules::Limits;
 pub use snapshot::SnapshotError;
 
 use baseline::Population;
 use entity::Entities;
 use episode::Episode;
 use recent::{Recent, SignIn};
-use rules::Thresholds;
+use rules::{Limits, Thresholds};
 use watermark::Watermark;
 
 /// Tenants told apart. Clerk instances of one company are a handful; events of further ones share one tenant, so that a
@@ -59,12 +58,18 @@ pub struct Config {
     /// An address is taken to be shared (an office, a mobile carrier) and left alone while fewer than this many accounts
     /// fail from it per account that gets in.
     pub failing_per_succeeding: f64,
-    /// Distinct failing accounts per address.
-    pub address: Limits,
-    /// Distinct failing accounts per network.
-    pub network: Limits,
-    /// Failures per account. The minimum stays above Clerk's lock-out (10), where honest people pile up.
-    pub account: Limits,
+    /// Fewer failing accounts of one address are never a finding.
+    pub address_minimum: u64,
+    /// So many always are, whatever is normal: the bound on what a patient attacker can teach the baseline.
+    pub address_ceiling: u64,
+    /// See `address_minimum`, for networks.
+    pub network_minimum: u64,
+    /// See `address_ceiling`, for networks.
+    pub network_ceiling: u64,
+    /// Fewer failures of one account are never a finding. Stays above Clerk's lock-out (10), where honest people pile up.
+    pub account_minimum: u64,
+    /// So many always are.
+    pub account_ceiling: u64,
     /// A finding closes after so many minutes without anything that would keep it open.
     pub quiet_minutes: u32,
     /// A finding that grows is updated at most this often; a rise in severity does not wait.
@@ -81,9 +86,12 @@ impl Default for Config {
             factor: 50.0,
             chance: 1e-7,
             failing_per_succeeding: 1.0,
-            address: Limits { minimum: 8, ceiling: 60 },
-            network: Limits { minimum: 16, ceiling: 240 },
-            account: Limits { minimum: 15, ceiling: 60 },
+            address_minimum: 8,
+            address_ceiling: 60,
+            network_minimum: 16,
+            network_ceiling: 240,
+            account_minimum: 15,
+            account_ceiling: 60,
             quiet_minutes: 15,
             update_minutes: 5,
             max_entities: 1_000_000,
@@ -108,15 +116,16 @@ impl Config {
             self.failing_per_succeeding.is_finite() && self.failing_per_succeeding >= 0.0,
             "failing_per_succeeding: must be 0 or more",
         );
+        let thresholds = self.thresholds();
         for (key, limits, highest) in [
-            ("address", self.address, distinct::MAX_64),
-            ("network", self.network, distinct::MAX_64),
-            ("account", self.account, 100_000),
+            ("address", thresholds.ip, distinct::MAX_64),
+            ("network", thresholds.network, distinct::MAX_64),
+            ("account", thresholds.account, 100_000),
         ] {
-            check(limits.minimum >= 3, &format!("{key}.minimum: must be at least 3"));
+            check(limits.minimum >= 3, &format!("{key}_minimum: must be at least 3"));
             check(
                 (limits.minimum..=highest).contains(&limits.ceiling),
-                &format!("{key}.ceiling: must be from the minimum to {highest}"),
+                &format!("{key}_ceiling: must be from {key}_minimum to {highest}"),
             );
         }
         check((1..=1440).contains(&self.quiet_minutes), "quiet_minutes: must be from 1 to 1440");
@@ -131,9 +140,9 @@ impl Config {
             factor: self.factor,
             chance: self.chance,
             failing_per_succeeding: self.failing_per_succeeding,
-            ip: self.address,
-            network: self.network,
-            account: self.account,
+            ip: Limits { minimum: self.address_minimum, ceiling: self.address_ceiling },
+            network: Limits { minimum: self.network_minimum, ceiling: self.network_ceiling },
+            account: Limits { minimum: self.account_minimum, ceiling: self.account_ceiling },
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram as HdrHistogram;
 use prometheus::core::{Collector, Desc};
+use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{LabelPair, MetricFamily, MetricType, Quantile};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -15,9 +16,12 @@ use prometheus::{
 };
 
 /// All metrics of one process.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
+    /// Keeps the names every dashboard knows, hence outside the registry with its prefix. One for the whole life of the
+    /// process: it counts CPU time from one look to the next.
+    process: Arc<ProcessCollector>,
     /// What came in at the front door.
     pub ingest: IngestMetrics,
     /// The durable log.
@@ -124,6 +128,7 @@ impl Metrics {
             detect: DetectMetrics::new(&declare)?,
             outbox: OutboxMetrics::new(&declare)?,
             registry: registry.clone(),
+            process: Arc::new(ProcessCollector::for_self()),
         };
         let build = declare.gauges("build_info", "Always 1; the version is in the label.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -136,8 +141,7 @@ impl Metrics {
     /// A metric that cannot be written as text.
     pub fn render(&self) -> prometheus::Result<String> {
         let mut families = self.registry.gather();
-        // Process metrics keep the names every dashboard knows, hence outside the prefixed registry.
-        families.extend(prometheus::process_collector::ProcessCollector::for_self().collect());
+        families.extend(self.process.collect());
         TextEncoder::new().encode_to_string(&families)
     }
 }
@@ -217,7 +221,7 @@ impl LogMetrics {
 impl DetectMetrics {
     fn new(declare: &Declare<'_>) -> prometheus::Result<Self> {
         let ingest_to_finding = LatencyQuantiles::new(
-            "authspike_ingest_to_finding_seconds",
+            "ingest_to_finding_seconds",
             "Time from the arrival of the event that opened or changed a finding until the finding was durable.",
         )?;
         declare.0.register(Box::new(ingest_to_finding.clone()))?;
@@ -402,7 +406,7 @@ mod tests {
             page.contains("authspike_ingest_events_total{outcome=\"failure\",source=\"attempt_report\"} 3"),
             "{page}"
         );
-        assert!(page.contains("authspike_ingest_to_finding_seconds{quantile=\"0.99\"} 0.04"), "{page}");
+        assert!(page.contains("\nauthspike_ingest_to_finding_seconds{quantile=\"0.99\"} 0.04"), "{page}");
         assert!(page.contains("authspike_ingest_to_finding_seconds_count 1"), "{page}");
         assert!(page.contains("process_resident_memory_bytes"), "{page}");
     }

@@ -185,6 +185,8 @@ impl Store {
     /// Finishes the waiting writes and closes the database; later writes answer [`StoreError::Closed`]. Blocks.
     pub fn close(&self) {
         drop(locked(&self.0.jobs).take());
+        // The last connection to close empties the write-ahead log: let it be the writer's.
+        locked(&self.0.readers).clear();
         if let Some(writer) = locked(&self.0.writer).take() {
             // A panic of the writer has already answered every waiting write with `Closed`.
             let _ = writer.join();

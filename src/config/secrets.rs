@@ -5,7 +5,7 @@
 //!
 //! Invariant: an empty secret is refused, never skipped: `NAME=""` in a unit file means that somebody believes it is set.
 //!
-//! Not here: what a well-formed secret is (`sources::signature`).
+//! Not here: what makes a well-formed secret (`sources::signature`).
 
 use std::path::Path;
 
@@ -13,6 +13,7 @@ use super::environment::Environment;
 use super::faults::Fault;
 use super::layer::read_limited;
 use crate::secret::Secret;
+use crate::sources::signature::SigningKey;
 
 /// Signing secret of the webhook endpoint, as Clerk's SDKs call it.
 pub const CLERK_WEBHOOK: &str = "CLERK_WEBHOOK_SIGNING_SECRET";
@@ -73,9 +74,14 @@ impl Secrets {
                 clerk_webhook.push(secret);
             }
         }
+        let attempts = read_one(environment, ATTEMPTS, faults);
+        for (name, secrets) in [(CLERK_WEBHOOK, &clerk_webhook), (ATTEMPTS, &attempts)] {
+            let unusable = secrets.iter().filter_map(|secret| SigningKey::new(secret).err());
+            faults.extend(unusable.map(|error| Fault::new("environment", Some(name.to_owned()), error.to_string())));
+        }
         Self {
             clerk_webhook,
-            attempts: read_one(environment, ATTEMPTS, faults),
+            attempts,
             attempts_tokens: read_one(environment, ATTEMPTS_TOKEN, faults),
             admin_tokens: read_one(environment, ADMIN_TOKEN, faults),
         }

@@ -6,8 +6,6 @@
 //!
 //! Invariant: a [`Verdict`] says which condition held and which did not; [`Judgement::fires`] is nothing but all of them.
 
-use serde::Deserialize;
-
 use super::baseline::Expectation;
 use crate::event::Timestamp;
 use crate::finding::{EntityKind, Rule, WindowEvidence};
@@ -18,13 +16,10 @@ const EXPECTED_FLOOR: f64 = 0.1;
 const MIN_NETWORK_SPREAD: u64 = 3;
 
 /// Bounds of one kind of entity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// Fewer failures than this never open a finding.
-    pub minimum: u64,
-    /// This many always do, whatever is normal: the bound on what a patient attacker can teach the baseline.
-    pub ceiling: u64,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) minimum: u64,
+    pub(crate) ceiling: u64,
 }
 
 /// What the rules are set to.
