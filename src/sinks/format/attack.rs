@@ -48,11 +48,7 @@ const CLOUD_ACCOUNT: Technique = Technique {
 };
 
 const fn brute_force(uid: &'static str, name: &'static str) -> Technique {
-    Technique {
-        tactic: CREDENTIAL_ACCESS,
-        technique: BRUTE_FORCE,
-        sub_technique: Some(Named { uid, name }),
-    }
+    Technique { tactic: CREDENTIAL_ACCESS, technique: BRUTE_FORCE, sub_technique: Some(Named { uid, name }) }
 }
 
 /// What was done, and what came of it: first the technique of the shape, then, once an account has been broken into,

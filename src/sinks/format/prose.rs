@@ -36,7 +36,7 @@ pub fn message(finding: &Finding) -> String {
     }
     let _ = write!(
         message,
-        "{} in {}; {}, so this is {} times as many.",
+        "{} in {}; {}, so this is {} times that rate.",
         judged(finding),
         window(finding),
         normal(finding),
@@ -144,11 +144,7 @@ fn compromised(finding: &Finding) -> Option<String> {
     if rest > 0 {
         named.push(format!("{rest} more"));
     }
-    Some(format!(
-        "Consider {} taken over: {}.",
-        counted(total, "account", "accounts"),
-        named.join(", ")
-    ))
+    Some(format!("Consider {} taken over: {}.", counted(total, "account", "accounts"), named.join(", ")))
 }
 
 /// What was seen, in words.
@@ -215,7 +211,7 @@ pub fn visible(text: &str) -> String {
     shown
 }
 
-const fn acts_on_the_reader(character: char) -> bool {
+fn acts_on_the_reader(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
