@@ -52,6 +52,9 @@ pub trait Sink: Send + 'static {
     async fn deliver(&mut self, findings: &[Finding]) -> Vec<Delivery>;
 }
 
+/// A sink and its name in the outbox and in metrics.
+pub type NamedSink = (String, Box<dyn Sink>);
+
 /// What the user can set. A sink's name here is its name in the outbox and in metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -86,8 +89,8 @@ pub struct BuildError {
 ///
 /// # Errors
 /// See [`BuildError`].
-pub fn build(config: &Config, data_dir: &Path) -> Result<Vec<(String, Box<dyn Sink>)>, BuildError> {
-    let mut sinks: Vec<(String, Box<dyn Sink>)> = Vec::new();
+pub fn build(config: &Config, data_dir: &Path) -> Result<Vec<NamedSink>, BuildError> {
+    let mut sinks: Vec<NamedSink> = Vec::new();
     if config.stdout.enabled {
         let sink = Threaded::spawn("stdout", stdout::Stdout::new(&config.stdout));
         let sink = sink.map_err(|source| BuildError { name: "stdout", what: "thread".into(), source })?;

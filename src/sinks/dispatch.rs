@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::finding::Finding;
 use crate::metrics::OutboxMetrics;
 
@@ -20,13 +20,15 @@ use super::{Delivery, Sink};
 /// Findings handed over at one time: bounds memory and the work that is repeated if the answer is lost.
 const MAX_BATCH: usize = 100;
 /// No sink's own time-outs are longer; one that does not answer within this is hung.
-const MAX_DELIVERY: Duration = Duration::from_secs(60);
+const MAX_DELIVERY: Duration = Duration::from_mins(1);
 /// The longest sleep: finds what a lost wake-up or a changed clock hid, and keeps the metrics fresh.
 const MAX_SLEEP: Duration = Duration::from_secs(15);
+/// Between updates of the gauges while there is always more to send.
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long to wait when the store cannot be read or written.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Between prunings: settled revisions live for days, so minutes do not matter.
-const PRUNE_INTERVAL: Duration = Duration::from_secs(10 * 60);
+const PRUNE_INTERVAL: Duration = Duration::from_mins(10);
 
 /// One sink and what its task needs.
 pub struct Dispatch {
@@ -57,12 +59,18 @@ impl Dispatch {
     /// what is not recorded by then is delivered after the next start. `wake` changes when something was put in.
     pub async fn run(mut self, mut wake: watch::Receiver<()>, shutdown: CancellationToken) {
         let mut stalled_rounds = 0;
+        let mut published = Stopwatch::start();
         while !shutdown.is_cancelled() {
             // Before looking: what is put in while this round runs wakes the next.
             wake.borrow_and_update();
             let pause = match self.round(&shutdown).await {
                 Some(Round::Progress) => {
                     stalled_rounds = 0;
+                    // A long backlog must be seen to shrink, and counting it takes time.
+                    if published.elapsed() > PUBLISH_INTERVAL {
+                        self.publish().await;
+                        published = Stopwatch::start();
+                    }
                     continue;
                 }
                 Some(Round::Idle) => {
@@ -168,7 +176,7 @@ impl Dispatch {
     }
 
     /// Sets the gauges; returns how long nothing will be due, unless something is put in.
-    async fn publish(&self) -> Duration {
+    async fn publish(&mut self) -> Duration {
         let figures = match self.outbox.figures(&self.name).await {
             Ok(figures) => figures,
             Err(error) => {

@@ -67,7 +67,7 @@ const MAX_REASON_CHARS: usize = 500;
 /// revision that is already known, delivered or not, is left as it is: that is what makes a replay harmless.
 ///
 /// # Errors
-/// SQLite's own. A finding that cannot be written as JSON counts as one.
+/// The database's own. A finding that cannot be written as JSON counts as one.
 pub fn enqueue(
     tx: &Transaction<'_>,
     sinks: &[String],
@@ -227,7 +227,7 @@ impl Outbox {
         self.0.write(move |tx| queue::revive(tx, &sink, revision_id, now)).await
     }
 
-    /// SQLite reads block, so they run on a thread that may.
+    /// Reads block, so they run on a thread that may.
     async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
     where
         T: Send + 'static,

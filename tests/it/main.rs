@@ -1,13 +1,11 @@
-//! One integration binary: it links once.
-#![allow(missing_docs, reason = "tests")]
-#![allow(
+//! The integration tests: one binary, so that it links once; one module a capability.
+
+#![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
     clippy::indexing_slicing,
-    reason = "the allow-…-in-tests settings do not reach functions that tests share"
+    reason = "the in-tests exemptions do not reach helper functions"
 )]
 
-mod cli;
-mod config;
-mod simulate;
+mod generated;
+mod ocsf;
+mod sinks;

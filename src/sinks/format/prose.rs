@@ -27,25 +27,27 @@ pub fn title(finding: &Finding) -> String {
     format!("{} {preposition} {noun}{}", finding.shape.title(), visible(&finding.entity.value))
 }
 
-/// One or two sentences: what happened against what is normal, and whether it worked.
+/// What happened, against what is normal, in one sentence.
 #[must_use]
-pub fn message(finding: &Finding) -> String {
-    let mut message = String::new();
-    if finding.lifecycle == Lifecycle::Closed {
-        message.push_str("Over: ");
-    }
-    let _ = write!(
-        message,
-        "{} in {}; {}, so this is {} times that rate.",
+pub fn headline(finding: &Finding) -> String {
+    let over = if finding.lifecycle == Lifecycle::Closed { "Over: " } else { "" };
+    format!(
+        "{over}{} in {}; {}, so this is {} times that rate.",
         judged(finding),
         window(finding),
         normal(finding),
         ratio(finding)
-    );
-    if let Some(compromised) = compromised(finding) {
-        let _ = write!(message, " {compromised}");
+    )
+}
+
+/// One or two sentences: the [`headline`], and whether it worked.
+#[must_use]
+pub fn message(finding: &Finding) -> String {
+    let headline = headline(finding);
+    match compromised(finding) {
+        Some(compromised) => format!("{headline} {compromised}"),
+        None => headline,
     }
-    message
 }
 
 /// Everything worth a sentence, the [`message`] first.
@@ -100,7 +102,7 @@ fn normal(finding: &Finding) -> String {
         (BaselineSource::Tenant, EntityKind::Ip) => "normal for an address of this tenant is",
         (BaselineSource::Tenant, EntityKind::Network) => "normal for a network of this tenant is",
         (BaselineSource::Tenant, EntityKind::Account) => "normal for an account of this tenant is",
-        (BaselineSource::Prior, _) => "what is normal here is still being learned, until then the assumption is",
+        (BaselineSource::Prior, _) => "normal here is not known yet and assumed to be",
     };
     format!("{whose} {} a day", figure(baseline.per_day))
 }
@@ -190,6 +192,7 @@ pub(super) fn duration(millis: i64) -> String {
     let seconds = u64::try_from(millis.saturating_add(500) / 1000).unwrap_or(0);
     match seconds {
         0..120 => counted(seconds, "second", "seconds"),
+        3570..3630 => "1 hour".into(),
         120..7200 => counted((seconds + 30) / 60, "minute", "minutes"),
         7200..172_800 => counted((seconds + 1800) / 3600, "hour", "hours"),
         _ => counted(seconds.saturating_add(43_200) / 86_400, "day", "days"),
@@ -239,8 +242,8 @@ mod tests {
         );
         assert_eq!(figure(f64::NAN), "an unknown number of");
         assert_eq!(
-            [1000, 40_000, 299_999, 300_000, 7_200_000, 1_123_200_000, -5].map(duration),
-            ["1 second", "40 seconds", "5 minutes", "5 minutes", "2 hours", "13 days", "0 seconds"]
+            [1000, 40_000, 299_999, 300_000, 3_599_999, 7_200_000, 1_123_200_000, -5].map(duration),
+            ["1 second", "40 seconds", "5 minutes", "5 minutes", "1 hour", "2 hours", "13 days", "0 seconds"]
         );
     }
 

@@ -30,8 +30,8 @@ pub enum Style {
 pub fn block(finding: &Finding, style: Style) -> String {
     let mut lines = Lines(String::with_capacity(1024));
     lines.headline(finding, style);
-    lines.sentences(finding);
     lines.compromised(finding, style);
+    lines.sentence(finding);
     lines.figures(finding);
     lines.samples(finding);
     lines.field("tenant", &visible(&finding.tenant.0));
@@ -56,8 +56,8 @@ impl Lines {
         let _ = writeln!(self.0, "{}  {lifecycle}  {severity}  {title}", finding.at);
     }
 
-    fn sentences(&mut self, finding: &Finding) {
-        let _ = writeln!(self.0, "  {}", prose::message(finding));
+    fn sentence(&mut self, finding: &Finding) {
+        let _ = writeln!(self.0, "  {}", prose::headline(finding));
     }
 
     fn compromised(&mut self, finding: &Finding, style: Style) {
