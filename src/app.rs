@@ -13,7 +13,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow, bail};
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -23,8 +23,9 @@ use crate::log::embedded::{self, EmbeddedLog, Enqueue};
 use crate::log::{Log, Partition};
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Board, Task};
+use crate::sinks::dispatch::{self, Dispatch};
 use crate::sinks::outbox::{self, Outbox};
-use crate::sinks::{self, Sink, dispatch};
+use crate::sinks::{self, NamedSink};
 use crate::store::Store;
 use crate::{admin, http, sources};
 
@@ -38,7 +39,9 @@ pub struct App {
     store: Store,
     log: Arc<EmbeddedLog>,
     tasks: Vec<Task>,
-    sinks: Vec<(String, Box<dyn Sink>, Arc<Notify>)>,
+    sinks: Vec<NamedSink>,
+    /// Changes when findings were put into the outbox.
+    wake: watch::Receiver<()>,
     ingest: Front,
     admin: Front,
 }
@@ -62,16 +65,18 @@ impl App {
         create_data_dir(&config.data_dir)?;
         let store = Store::open(&config.data_dir, &[embedded::SCHEMA, outbox::SCHEMA])
             .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))?;
-        let sinks: Vec<_> = sinks::build(&config.sinks, &config.data_dir)
-            .map_err(|faults| anyhow!(faults.join("; ")))?
-            .into_iter()
-            .map(|(name, sink)| (name, sink, Arc::new(Notify::new())))
-            .collect();
-        let enqueue = enqueue(sinks.iter().map(|(name, ..)| name.clone()).collect(), clock.clone());
+        let sinks = sinks::build(&config.sinks, &config.data_dir)?;
+        let names: Vec<_> = sinks.iter().map(|(name, _)| name.clone()).collect();
+        let retired = Outbox::new(store.clone()).retire_others(&names, clock.now()).await?;
+        if retired > 0 {
+            tracing::warn!(revisions = retired, "given up: they waited for sinks that are no longer configured");
+        }
+        let (woken, wake) = watch::channel(());
+        let enqueue = enqueue(names, clock.clone());
         let log = EmbeddedLog::open(store.clone(), &config.log, enqueue, &clock, &metrics.log)?;
         let log = Arc::new(log);
         let board = Board::default();
-        let tasks = open_tasks(config, &log, &clock, &metrics, &board, &sinks)?;
+        let tasks = open_tasks(config, &log, &clock, &metrics, &board, woken)?;
         let notes = notes(&secrets);
         for note in &*notes {
             tracing::warn!("{note}");
@@ -102,7 +107,7 @@ impl App {
         let ingest = Front::bind("ingest.listen", config.ingest.listen, router, config.ingest.limits()).await?;
         let limits = http::Limits { max_connections: MAX_ADMIN_CONNECTIONS, ..config.ingest.limits() };
         let admin = Front::bind("admin.listen", config.admin.listen, admin::router(admin_parts), limits).await?;
-        Ok(Self { clock, metrics, store, log, tasks, sinks, ingest, admin })
+        Ok(Self { clock, metrics, store, log, tasks, sinks, wake, ingest, admin })
     }
 
     /// Where `/webhooks/clerk` and `/v1/attempts` are.
@@ -136,9 +141,11 @@ impl App {
         }
         let outbox = Outbox::new(self.store.clone());
         let mut deliveries = JoinSet::new();
-        for (name, sink, wake) in self.sinks {
-            let (outbox, metrics) = (outbox.clone(), self.metrics.outbox.clone());
-            deliveries.spawn(dispatch::run(name, sink, outbox, metrics, self.clock.clone(), wake, stop.outbox.clone()));
+        deliveries.spawn(dispatch::prune(outbox.clone(), self.clock.clone(), stop.outbox.clone()));
+        for (name, sink) in self.sinks {
+            let (metrics, clock) = (self.metrics.outbox.clone(), self.clock.clone());
+            let dispatch = Dispatch { name, sink, outbox: outbox.clone(), metrics, clock };
+            deliveries.spawn(dispatch.run(self.wake.clone(), stop.outbox.clone()));
         }
 
         let early = tokio::select! {
@@ -216,7 +223,7 @@ fn create_data_dir(path: &Path) -> anyhow::Result<()> {
 }
 
 fn enqueue(sinks: Vec<String>, clock: Clock) -> Enqueue {
-    Arc::new(move |transaction, findings| outbox::enqueue(transaction, &sinks, findings, clock.now()))
+    Arc::new(move |transaction, findings| outbox::enqueue(transaction, &sinks, findings, clock.now()).map(|_| ()))
 }
 
 fn open_tasks(
@@ -225,9 +232,8 @@ fn open_tasks(
     clock: &Clock,
     metrics: &Metrics,
     board: &Board,
-    sinks: &[(String, Box<dyn Sink>, Arc<Notify>)],
+    woken: watch::Sender<()>,
 ) -> anyhow::Result<Vec<Task>> {
-    let wakes: Vec<_> = sinks.iter().map(|(_, _, wake)| Arc::clone(wake)).collect();
     let parts = pipeline::Parts {
         log: Arc::clone(log) as Arc<dyn Log>,
         config: config.detect.clone(),
@@ -235,7 +241,8 @@ fn open_tasks(
         detect_metrics: metrics.detect.clone(),
         log_metrics: metrics.log.clone(),
         board: Arc::clone(board),
-        wake: Arc::new(move || wakes.iter().for_each(|wake| wake.notify_one())),
+        // Without a sink nobody listens.
+        wake: Arc::new(move || woken.send(()).unwrap_or(())),
     };
     (0..log.partitions())
         .map(|partition| Task::open(parts.clone(), Partition(partition)).context("cannot restore the detector"))

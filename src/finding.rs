@@ -383,55 +383,8 @@ impl Compromise {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    /// A finding about an address, as the first revision of one attack.
-    pub(crate) fn sample(address: &str) -> Finding {
-        let at = Timestamp(1_767_571_200_000);
-        let entity = Entity { kind: EntityKind::Ip, value: address.to_owned() };
-        let id = finding_id(&"ins_1".into(), Rule::AddressFailureSpike, &entity, at);
-        let peak = WindowEvidence {
-            start: at,
-            end: at.plus_millis(400_000),
-            failures: 90,
-            distinct: 80,
-            successes: 0,
-            ratio: 512.3,
-            expected: 0.2,
-            threshold: 8,
-        };
-        let compromised = Compromised {
-            account: "user_broken".into(),
-            address: Some(address.to_owned()),
-            at: at.plus_millis(300_000),
-            how: Compromise::SignedIn,
-        };
-        Finding {
-            finding_id: id,
-            revision_id: revision_id(id, 1),
-            revision: 1,
-            lifecycle: Lifecycle::Opened,
-            at: at.plus_millis(400_000),
-            tenant: "ins_1".into(),
-            rule: Rule::AddressFailureSpike,
-            entity,
-            shape: Shape::CredentialStuffing,
-            severity: Severity::High,
-            episode: Episode { started_at: at, first_seen_at: at, last_seen_at: at, closed_at: None },
-            evidence: Evidence {
-                peak,
-                baseline: BaselineEvidence { source: BaselineSource::Prior, per_day: 0.5, observed_seconds: 0 },
-                totals: Totals { failures: 90, ..Totals::default() },
-                accounts: Sample { values: vec!["user_1".into()], total: 80, exact: true },
-                addresses: Sample::default(),
-                reasons: vec![Counted { value: "form_password_incorrect".into(), count: 90 }],
-                user_agents: Vec::new(),
-                compromised: vec![compromised],
-                compromised_total: 1,
-            },
-        }
-    }
 
     #[test]
     fn ids_are_fixed_for_ever() {

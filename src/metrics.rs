@@ -110,6 +110,8 @@ pub struct OutboxMetrics {
     pub depth: IntGaugeVec,
     /// `sink`
     pub oldest_age_seconds: GaugeVec,
+    /// `sink`
+    pub dead_letters: IntGaugeVec,
     /// `sink`, `result`
     pub deliveries: IntCounterVec,
 }
@@ -271,6 +273,11 @@ impl OutboxMetrics {
             oldest_age_seconds: declare.float_gauges(
                 "outbox_oldest_age_seconds",
                 "Age of the oldest revision waiting for delivery, by sink.",
+                &["sink"],
+            )?,
+            dead_letters: declare.gauges(
+                "outbox_dead_letters",
+                "Finding revisions that were given up and are kept for inspection, by sink.",
                 &["sink"],
             )?,
             deliveries: declare.counters(

@@ -17,6 +17,9 @@ pub mod format;
 pub mod jsonl;
 pub mod outbox;
 pub mod stdout;
+pub mod thread;
+
+use thread::Threaded;
 
 /// What became of one finding revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,42 +46,65 @@ impl Delivery {
 
 /// A destination.
 #[async_trait]
-pub trait Sink: Send + Sync + 'static {
-    /// Sends the findings in order; one result each.
+pub trait Sink: Send + 'static {
+    /// Sends the findings in order; one result each. A reason holds no secret: it is stored and shown. The caller may
+    /// stop waiting (a time-out, the end of the process) and then sends the same findings again.
     async fn deliver(&mut self, findings: &[Finding]) -> Vec<Delivery>;
 }
 
-/// What the user can set.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// A sink and its name in the outbox and in metrics.
+pub type NamedSink = (String, Box<dyn Sink>);
+
+/// What the user can set. A sink's name here is its name in the outbox and in metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The terminal.
+    /// Standard output.
     pub stdout: stdout::Config,
-    /// A rotating file.
+    /// A file of OCSF records.
     pub jsonl: jsonl::Config,
 }
 
 impl Config {
-    /// Every fault, as `key: what is wrong`.
+    /// Every fault, as `sink.key: what is wrong`.
     #[must_use]
     pub fn validate(&self) -> Vec<String> {
         self.jsonl.validate().into_iter().map(|fault| format!("jsonl.{fault}")).collect()
     }
 }
 
-/// The configured sinks, by name.
+/// A sink that was asked for cannot be had: the start fails, since a detector that tells nobody is worse than none.
+#[derive(Debug, thiserror::Error)]
+#[error("sink {name}: {what}: {source}")]
+pub struct BuildError {
+    /// The sink.
+    pub name: &'static str,
+    /// What it was about.
+    pub what: String,
+    /// Why.
+    pub source: std::io::Error,
+}
+
+/// The sinks that are enabled, by name, ready to deliver.
 ///
 /// # Errors
-/// Every sink that cannot be opened, and why.
-pub fn build(config: &Config, data_dir: &Path) -> Result<Vec<(String, Box<dyn Sink>)>, Vec<String>> {
-    let mut sinks: Vec<(String, Box<dyn Sink>)> = Vec::new();
+/// See [`BuildError`].
+pub fn build(config: &Config, data_dir: &Path) -> Result<Vec<NamedSink>, BuildError> {
+    let mut sinks: Vec<NamedSink> = Vec::new();
     if config.stdout.enabled {
-        sinks.push(("stdout".into(), Box::new(stdout::Stdout::new(&config.stdout))));
+        let sink = Threaded::spawn("stdout", stdout::Stdout::new(&config.stdout));
+        let sink = sink.map_err(|source| BuildError { name: "stdout", what: "thread".into(), source })?;
+        sinks.push(("stdout".into(), Box::new(sink)));
     }
     if config.jsonl.enabled {
-        let sink =
-            jsonl::Jsonl::open(&config.jsonl, data_dir).map_err(|error| vec![format!("sinks.jsonl: {error}")])?;
+        let fault = |what: String| move |source| BuildError { name: "jsonl", what, source };
+        let path = data_dir.join(&config.jsonl.path);
+        let sink = jsonl::JsonLines::open(&config.jsonl, data_dir).map_err(fault(path.display().to_string()))?;
+        let sink = Threaded::spawn("jsonl", sink).map_err(fault("thread".into()))?;
         sinks.push(("jsonl".into(), Box::new(sink)));
     }
     Ok(sinks)
 }
+
+#[cfg(test)]
+pub(crate) mod sample;

@@ -1,38 +1,44 @@
-//! A file of OCSF records, one a line, rotated by size: what every log shipper tails.
+//! Findings in a file, one OCSF record a line: what every log shipper can follow.
 //!
-//! Invariant: a finding is accepted only after its line is on disk (`fdatasync`), and every line is whole: what a crash or
-//! a full disk left half-written is cut off before the next line is appended, and the outbox delivers it again.
+//! Invariant: a finding is accepted only after its line is on the disk (`fdatasync`), and every line in the file is
+//! whole: a write that fails is cut off again, and a line torn by a crash is cut off when the file is next opened, since
+//! the outbox still has the finding.
+//!
+//! Not here: compression and age-based deletion, which the shipper or the operating system does better. Another program
+//! may move the file away (it is then created anew); nothing else may write to it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use async_trait::async_trait;
 use serde::Deserialize;
 
-use super::format::ocsf;
-use super::{Delivery, Sink};
 use crate::finding::Finding;
 
+use super::Delivery;
+use super::format::ocsf;
+use super::thread::BlockingSink;
+
+mod file;
+
 /// What the user can set.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Whether the file is written.
+    /// Whether findings are written to a file.
     pub enabled: bool,
-    /// The file; relative to the data directory.
+    /// The file; a relative path is taken from the data directory.
     pub path: PathBuf,
-    /// Size from which the file is rotated: `findings.jsonl` becomes `findings.jsonl.1`, and so on.
+    /// Size in bytes beyond which the file is moved to `<path>.1` before the next line.
     pub max_bytes: u64,
-    /// Rotated files kept.
+    /// How many moved files are kept, `<path>.1` being the newest.
     pub keep: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { enabled: true, path: "findings.jsonl".into(), max_bytes: 64 << 20, keep: 8 }
+        // A record is about 4 KiB: some 25 000 findings a file.
+        Self { enabled: true, path: "findings.jsonl".into(), max_bytes: 100 << 20, keep: 5 }
     }
 }
 
@@ -41,11 +47,16 @@ impl Config {
     #[must_use]
     pub fn validate(&self) -> Vec<String> {
         let mut faults = Vec::new();
+        // Below the size of a few records every line would get a file of its own.
         if self.max_bytes < 64 << 10 {
-            faults.push("max_bytes: must be at least 65536".into());
+            faults.push("max_bytes: must be at least 65536 (64 KiB)".into());
         }
+        // Every rotation renames each kept file.
         if !(1..=1000).contains(&self.keep) {
             faults.push("keep: must be from 1 to 1000".into());
+        }
+        if self.path.file_name().is_none() {
+            faults.push("path: must name a file".into());
         }
         faults
     }
@@ -53,145 +64,115 @@ impl Config {
 
 /// The sink.
 #[derive(Debug)]
-pub struct Jsonl(Arc<Mutex<Rotating>>);
-
-impl Jsonl {
-    /// Opens the file and makes its last line whole.
-    ///
-    /// # Errors
-    /// The file cannot be opened, read or cut.
-    pub fn open(config: &Config, data_dir: &Path) -> io::Result<Self> {
-        let path = data_dir.join(&config.path);
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        let rotating = Rotating::open(path.clone(), config.max_bytes, config.keep).map_err(named)?;
-        Ok(Self(Arc::new(Mutex::new(rotating))))
-    }
-}
-
-#[async_trait]
-impl Sink for Jsonl {
-    async fn deliver(&mut self, findings: &[Finding]) -> Vec<Delivery> {
-        let lines: String = findings.iter().map(|finding| ocsf::line(finding) + "\n").collect();
-        let rotating = Arc::clone(&self.0);
-        let written = tokio::task::spawn_blocking(move || {
-            rotating.lock().unwrap_or_else(PoisonError::into_inner).append(lines.as_bytes())
-        });
-        let delivery = match written.await {
-            Ok(Ok(())) => Delivery::Accepted,
-            Ok(Err(error)) => Delivery::Retry(error.to_string()),
-            Err(error) => Delivery::Retry(error.to_string()),
-        };
-        vec![delivery; findings.len()]
-    }
-}
-
-#[derive(Debug)]
-struct Rotating {
+pub struct JsonLines {
     path: PathBuf,
-    file: File,
-    /// Bytes of whole lines on disk.
-    length: u64,
     max_bytes: u64,
     keep: u32,
+    /// `None` after a fault: opened (and repaired) again at the next delivery.
+    file: Option<File>,
+    /// Whether lines have been written and not yet synced.
+    unsynced: bool,
 }
 
-impl Rotating {
-    fn open(path: PathBuf, max_bytes: u64, keep: u32) -> io::Result<Self> {
-        let mut file = open_file(&path)?;
-        let length = whole_lines(&mut file)?;
-        file.set_len(length)?;
-        file.seek(SeekFrom::End(0))?;
-        Ok(Self { path, file, length, max_bytes, keep })
+impl JsonLines {
+    /// Opens the file, in `data_dir` unless the configuration names another, and cuts off a torn last line.
+    ///
+    /// # Errors
+    /// The file cannot be created, read or written, or is something else than a file.
+    pub fn open(config: &Config, data_dir: &Path) -> std::io::Result<Self> {
+        let path = data_dir.join(&config.path);
+        let file = file::open(&path)?;
+        Ok(Self { path, max_bytes: config.max_bytes, keep: config.keep, file: Some(file), unsynced: false })
     }
 
-    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        if self.length > 0 && self.length + lines.len() as u64 > self.max_bytes {
-            self.rotate()?;
-        }
-        let written = self.file.write_all(lines).and_then(|()| self.file.sync_data());
-        if written.is_ok() {
-            self.length += lines.len() as u64;
-        } else {
-            // Half a line, perhaps: take it back, so that the next one starts a line of its own.
-            self.file.set_len(self.length)?;
-            self.file.seek(SeekFrom::Start(self.length))?;
-        }
-        written
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
-    fn rotate(&mut self) -> io::Result<()> {
-        let numbered = |number: u32| {
-            let mut name = self.path.clone().into_os_string();
-            name.push(format!(".{number}"));
-            PathBuf::from(name)
-        };
-        for number in (1..self.keep).rev() {
-            match std::fs::rename(numbered(number), numbered(number + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+    /// Appends `line`, in a new file if this one is full. After an error no part of it is left behind.
+    fn append(&mut self, line: &[u8]) -> std::io::Result<()> {
+        let mut length = self.current()?.metadata()?.len();
+        if length > 0 && length.saturating_add(length_of(line)) > self.max_bytes {
+            // What is in it was promised: on the disk before it gets another name.
+            self.sync()?;
+            self.file = None;
+            file::rotate(&self.path, self.keep)?;
+            length = self.current()?.metadata()?.len();
+        }
+        let file = self.current()?;
+        if let Err(error) = file.write_all(line) {
+            // Shortening needs no space. Should it fail as well, opening cuts off what is torn.
+            if file.set_len(length).is_err() {
+                self.file = None;
             }
+            return Err(error);
         }
-        std::fs::rename(&self.path, numbered(1))?;
-        self.file = open_file(&self.path)?;
-        self.length = 0;
+        self.unsynced = true;
         Ok(())
     }
-}
 
-fn open_file(path: &Path) -> io::Result<File> {
-    // Findings name accounts and addresses: the owner's business only.
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
-}
-
-/// Bytes up to and with the last newline.
-fn whole_lines(file: &mut File) -> io::Result<u64> {
-    let mut end = file.metadata()?.len();
-    let mut chunk = [0; 4096];
-    while end > 0 {
-        let start = end.saturating_sub(chunk.len() as u64);
-        file.seek(SeekFrom::Start(start))?;
-        let part = chunk.get_mut(..usize::try_from(end - start).unwrap_or(0)).unwrap_or_default();
-        file.read_exact(part)?;
-        if let Some(newline) = part.iter().rposition(|byte| *byte == b'\n') {
-            return Ok(start + newline as u64 + 1);
+    /// Makes the lines written so far durable.
+    fn sync(&mut self) -> std::io::Result<()> {
+        if !std::mem::take(&mut self.unsynced) {
+            return Ok(());
         }
-        end = start;
+        let synced = self.current()?.sync_data();
+        if synced.is_err() {
+            // What the page cache holds after a failed sync is anybody's guess.
+            self.file = None;
+        }
+        synced
     }
-    Ok(0)
+
+    fn current(&mut self) -> std::io::Result<&mut File> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => file::open(&self.path)?,
+        };
+        Ok(self.file.insert(file))
+    }
+
+    /// Forgets the file if its path now leads elsewhere: lines written to a deleted file would be lost though accepted.
+    fn follow_the_path(&mut self) {
+        if self.file.as_ref().is_some_and(|file| !file::is_at(file, &self.path)) {
+            self.file = None;
+        }
+    }
+}
+
+impl BlockingSink for JsonLines {
+    fn deliver(&mut self, findings: &[Finding]) -> Vec<Delivery> {
+        self.follow_the_path();
+        let mut written = 0;
+        let mut fault = None;
+        for finding in findings {
+            let appended = ocsf::line(finding).map_err(std::io::Error::from).and_then(|mut line| {
+                line.push(b'\n');
+                self.append(&line)
+            });
+            match appended {
+                Ok(()) => written += 1,
+                Err(error) => {
+                    fault = Some(error);
+                    break;
+                }
+            }
+        }
+        if let Err(error) = self.sync() {
+            // The lines may be there after all; they come again under the same ids.
+            (written, fault) = (0, Some(error));
+        }
+        let reason = fault.map_or_else(String::new, |error| format!("{}: {error}", self.path.display()));
+        let result = |index| if index < written { Delivery::Accepted } else { Delivery::Retry(reason.clone()) };
+        (0..findings.len()).map(result).collect()
+    }
+}
+
+fn length_of(line: &[u8]) -> u64 {
+    u64::try_from(line.len()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn open(path: &Path) -> Rotating {
-        Rotating::open(path.to_owned(), 100, 2).unwrap()
-    }
-
-    #[test]
-    fn a_torn_last_line_is_cut_and_whole_ones_stay() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("findings.jsonl");
-        let torn = format!("{{\"a\":1}}\n{{\"b\":\"{}", "x".repeat(10_000));
-        std::fs::write(&path, torn).unwrap();
-        open(&path).append(b"{\"c\":3}\n").unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"a\":1}\n{\"c\":3}\n");
-        std::fs::write(&path, "no newline at all").unwrap();
-        open(&path);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
-    }
-
-    #[test]
-    fn it_rotates_by_size_and_keeps_so_many() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("findings.jsonl");
-        let mut rotating = open(&path);
-        for number in 0..10 {
-            rotating.append(format!("{number}{}\n", "-".repeat(48)).as_bytes()).unwrap();
-        }
-        let first = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap().chars().next();
-        assert_eq!((first("findings.jsonl"), first("findings.jsonl.1")), (Some('8'), Some('6')));
-        assert_eq!(first("findings.jsonl.2"), Some('4'));
-        assert!(!directory.path().join("findings.jsonl.3").exists());
-    }
-}
+mod tests;

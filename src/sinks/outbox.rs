@@ -1,265 +1,260 @@
-//! The durable queue before the sinks.
+//! What has to be delivered, what was, and what never will be: the durable queue between the detector and the sinks.
 //!
-//! Invariant: a revision that was enqueued stays until its sink has taken or refused it, over restarts and outages; each
-//! sink gets the revisions of one finding in order, while different findings may overtake each other. A revision that a
-//! replay after a crash makes again is recognised, also after its delivery, for [`DELIVERED_KEPT_MILLIS`].
+//! Invariant: a revision is in the outbox once per sink, however often the detector makes it again, and stays pending
+//! until its sink has taken or refused it. Revisions of one finding reach a sink in order, one at a time; different
+//! findings do not wait for each other. Nothing leaves without a trace: what is given up becomes a dead letter with its
+//! reason.
 //!
-//! Not here: sending (`dispatch`).
+//! Not here: sending (`sinks::dispatch`), and opening the database (`store`), which includes [`SCHEMA`].
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Transaction, params};
+use uuid::Uuid;
 
-use super::Delivery;
 use crate::event::Timestamp;
 use crate::finding::Finding;
 use crate::store::{Store, StoreError};
 
-/// Tables of the outbox.
+mod bounds;
+mod queue;
+
+pub use queue::{DeadLetter, Due, Figures};
+
+use super::Delivery;
+
+/// The outbox's tables. Ids are text and times milliseconds since the Unix epoch, so that `sqlite3` shows what a SIEM shows.
 pub const SCHEMA: &str = "
-CREATE TABLE IF NOT EXISTS finding (
-    revision_id BLOB PRIMARY KEY,
+CREATE TABLE IF NOT EXISTS finding_revision (
+    revision_id TEXT PRIMARY KEY,
+    finding_id TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    tenant TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    severity TEXT NOT NULL,
+    lifecycle TEXT NOT NULL,
+    at INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
     body TEXT NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS outbox (
+) STRICT;
+CREATE INDEX IF NOT EXISTS finding_revision_created ON finding_revision (created_at);
+CREATE TABLE IF NOT EXISTS delivery (
     id INTEGER PRIMARY KEY,
     sink TEXT NOT NULL,
-    revision_id BLOB NOT NULL,
-    finding_id BLOB NOT NULL,
+    revision_id TEXT NOT NULL REFERENCES finding_revision (revision_id),
+    finding_id TEXT NOT NULL,
     revision INTEGER NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('pending', 'delivered', 'dead')),
-    attempts INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
     next_at INTEGER NOT NULL,
+    settled_at INTEGER,
     last_error TEXT,
-    UNIQUE (sink, revision_id)
+    UNIQUE (revision_id, sink)
 ) STRICT;
-CREATE INDEX IF NOT EXISTS outbox_due ON outbox (sink, next_at, id) WHERE state = 'pending';
-CREATE INDEX IF NOT EXISTS outbox_order ON outbox (sink, finding_id, revision) WHERE state = 'pending';
-CREATE INDEX IF NOT EXISTS outbox_done ON outbox (created_at) WHERE state <> 'pending';";
+CREATE INDEX IF NOT EXISTS delivery_order ON delivery (sink, finding_id, revision) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS delivery_due ON delivery (sink, next_at, id, created_at) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS delivery_dead ON delivery (sink, settled_at) WHERE state = 'dead';";
 
-/// Delivered revisions are remembered so long: a crash repeats at most what came since the last snapshot, minutes; the
-/// rest of the week is for the person who asks what was sent.
-const DELIVERED_KEPT_MILLIS: i64 = 7 * 86_400_000;
-/// Dead letters are kept so long.
-const DEAD_KEPT_MILLIS: i64 = 90 * 86_400_000;
-/// Revisions one sink may owe: at 4 kB each 400 MB of disk, weeks of an outage.
-const MAX_PENDING: i64 = 100_000;
-/// First wait after a failed delivery; doubled each time, drawn between nothing and all of it.
-const BACKOFF_BASE_MILLIS: i64 = 1000;
-/// Longest wait: a SIEM that is back is noticed within five minutes.
-const BACKOFF_CAP_MILLIS: i64 = 300_000;
+/// The first retry comes within this, each next within twice as much.
+const BASE_DELAY_MILLIS: i64 = 1000;
+/// A receiver that comes back is noticed within five minutes, and one that is down is not hammered.
+const MAX_DELAY_MILLIS: i64 = 5 * 60 * 1000;
+/// A due time further ahead than any delay means that the wall clock has been set back since: it is due now.
+const MAX_AHEAD_MILLIS: i64 = 2 * MAX_DELAY_MILLIS;
+/// A reason is a sentence; a receiver that answers with a page is cut.
+const MAX_REASON_CHARS: usize = 500;
 
-/// Puts findings before every one of `sinks`. A revision that is already there is left as it is.
+/// Puts `findings` into the outbox for each of `sinks`, inside the caller's transaction; returns how many were new. A
+/// revision that is already known, delivered or not, is left as it is: that is what makes a replay harmless.
 ///
 /// # Errors
-/// The database's.
+/// The database's own. A finding that cannot be written as JSON counts as one.
 pub fn enqueue(
-    transaction: &Transaction<'_>,
+    tx: &Transaction<'_>,
     sinks: &[String],
     findings: &[Finding],
     now: Timestamp,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<usize> {
+    enqueue_within(tx, sinks, findings, now, bounds::MAX_PENDING)
+}
+
+fn enqueue_within(
+    tx: &Transaction<'_>,
+    sinks: &[String],
+    findings: &[Finding],
+    now: Timestamp,
+    max_pending: i64,
+) -> rusqlite::Result<usize> {
+    let mut new = 0;
     for finding in findings {
-        let body =
-            serde_json::to_string(finding).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-        let new = transaction
-            .prepare_cached("INSERT OR IGNORE INTO finding (revision_id, created_at, body) VALUES (?1, ?2, ?3)")?
-            .execute(params![finding.revision_id.as_bytes(), now.0, body])?;
-        if new == 0 {
+        if !insert_revision(tx, finding, now)? {
             continue;
         }
+        new += 1;
+        let mut insert = tx.prepare_cached(
+            "INSERT INTO delivery (sink, revision_id, finding_id, revision, state, attempts, created_at, next_at)
+             VALUES (?1, ?2, ?3, ?4, 'pending', 0, ?5, ?5)",
+        )?;
         for sink in sinks {
-            transaction
-                .prepare_cached(
-                    "INSERT OR IGNORE INTO outbox (sink, revision_id, finding_id, revision, state, created_at, next_at)
-                     VALUES (?1, ?2, ?3, ?4, 'pending', ?5, ?5)",
-                )?
-                .execute(params![
-                    sink,
-                    finding.revision_id.as_bytes(),
-                    finding.finding_id.as_bytes(),
-                    finding.revision,
-                    now.0
-                ])?;
+            insert.execute(params![
+                sink,
+                text(finding.revision_id),
+                text(finding.finding_id),
+                finding.revision,
+                now.0
+            ])?;
         }
     }
-    Ok(())
+    if new > 0 {
+        for sink in sinks {
+            bounds::make_room(tx, sink, now, max_pending)?;
+        }
+    }
+    Ok(new)
 }
 
-/// One revision that a sink owes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Due {
-    /// The row.
-    pub id: i64,
-    /// Deliveries tried before.
-    pub attempts: u32,
-    /// What to deliver.
-    pub finding: Finding,
+/// Whether the revision was new.
+fn insert_revision(tx: &Transaction<'_>, finding: &Finding, now: Timestamp) -> rusqlite::Result<bool> {
+    let body = serde_json::to_string(finding).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let inserted = tx
+        .prepare_cached(
+            "INSERT OR IGNORE INTO finding_revision
+             (revision_id, finding_id, revision, tenant, rule, severity, lifecycle, at, created_at, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            text(finding.revision_id),
+            text(finding.finding_id),
+            finding.revision,
+            finding.tenant.0,
+            finding.rule.as_str(),
+            finding.severity.as_str(),
+            finding.lifecycle.as_str(),
+            finding.at.0,
+            now.0,
+            body
+        ])?;
+    Ok(inserted == 1)
 }
 
-/// What a sink owes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Backlog {
-    /// Revisions.
-    pub depth: i64,
-    /// When the oldest was enqueued.
-    pub oldest: Option<Timestamp>,
-    /// When the next one is due.
-    pub next_at: Option<Timestamp>,
-}
-
-/// The queue.
+/// The sinks' side of the outbox; clones share the store.
 #[derive(Clone, Debug)]
 pub struct Outbox(Store);
+
+/// What became of one delivery, to be recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Which revision.
+    pub revision_id: Uuid,
+    /// How often it had been tried before, as [`Due`] said.
+    pub attempts: u32,
+    /// What became of it.
+    pub delivery: Delivery,
+}
 
 impl Outbox {
     /// The outbox in `store`, whose schema must include [`SCHEMA`].
     #[must_use]
-    pub fn new(store: Store) -> Self {
+    pub const fn new(store: Store) -> Self {
         Self(store)
     }
 
-    /// Up to `max` revisions that `sink` owes and that are due at `now`, oldest first; of each finding only the first that
-    /// is owed. Blocks the calling thread.
+    /// What `sink` should be sent at `now`, at most `limit`: of each finding the earliest pending revision, if it is due.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub fn due(&self, sink: &str, now: Timestamp, max: u32) -> Result<Vec<Due>, StoreError> {
-        self.0.read(|connection| due(connection, sink, now, max))
-    }
-
-    /// What `sink` owes. Blocks the calling thread.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub fn backlog(&self, sink: &str) -> Result<Backlog, StoreError> {
-        self.0.read(|connection| {
-            connection.query_row(
-                "SELECT count(*), min(created_at), min(next_at) FROM outbox WHERE sink = ?1 AND state = 'pending'",
-                [sink],
-                |row| {
-                    let (oldest, next_at): (Option<i64>, Option<i64>) = (row.get(1)?, row.get(2)?);
-                    Ok(Backlog { depth: row.get(0)?, oldest: oldest.map(Timestamp), next_at: next_at.map(Timestamp) })
-                },
-            )
-        })
-    }
-
-    /// Records what became of deliveries. `draw` gives a number in `[0, 1)` for each wait.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn record(
-        &self,
-        results: Vec<(Due, Delivery)>,
-        now: Timestamp,
-        mut draw: impl FnMut() -> f64 + Send + 'static,
-    ) -> Result<(), StoreError> {
-        self.0
-            .write(move |transaction| {
-                for (due, delivery) in &results {
-                    record(transaction, due, delivery, now, draw())?;
-                }
-                Ok(())
-            })
-            .await
-    }
-
-    /// Forgets what was delivered or died long ago, and keeps what `sink` owes within its bound.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn tidy(&self, sink: &str, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn due(&self, sink: &str, now: Timestamp, limit: usize) -> Result<Vec<Due>, StoreError> {
         let sink = sink.to_owned();
-        self.0.write(move |transaction| tidy(transaction, &sink, now)).await
+        self.read(move |connection| queue::due(connection, &sink, now, limit)).await
+    }
+
+    /// Records what became of deliveries to `sink`: accepted and refused ones are settled, others are due again after a
+    /// full-jitter exponential delay.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; after one nothing is recorded, and the caller must try again rather than deliver again.
+    pub async fn record(&self, sink: &str, outcomes: &[Outcome], now: Timestamp) -> Result<(), StoreError> {
+        let sink = sink.to_owned();
+        let outcomes: Vec<(Outcome, Timestamp)> =
+            outcomes.iter().map(|outcome| (outcome.clone(), now.plus_millis(delay_millis(outcome.attempts)))).collect();
+        self.0.write(move |tx| queue::record(tx, &sink, &outcomes, now)).await
+    }
+
+    /// Depth, age and next due time of `sink`.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn figures(&self, sink: &str) -> Result<Figures, StoreError> {
+        let sink = sink.to_owned();
+        self.read(move |connection| queue::figures(connection, &sink)).await
+    }
+
+    /// Gives up what is pending for sinks other than `sinks`: a sink that is no longer configured would otherwise hold its
+    /// revisions for ever. Returns how many. Call it at start.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn retire_others(&self, sinks: &[String], now: Timestamp) -> Result<usize, StoreError> {
+        let sinks = sinks.to_vec();
+        self.0.write(move |tx| bounds::retire_others(tx, &sinks, now)).await
+    }
+
+    /// Deletes what was settled long ago, a bounded amount at a time; returns how many revisions. Call it again while that
+    /// is [`Outbox::PRUNED_AT_ONCE`].
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn prune(&self, now: Timestamp) -> Result<usize, StoreError> {
+        self.0.write(move |tx| bounds::prune(tx, now)).await
+    }
+
+    /// Most revisions that one [`Outbox::prune`] deletes.
+    pub const PRUNED_AT_ONCE: usize = bounds::PRUNED_AT_ONCE;
+
+    /// The newest dead letters, at most `limit`.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        self.read(move |connection| queue::dead_letters(connection, limit)).await
+    }
+
+    /// Makes a dead letter pending again; `false` when there is none.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn revive(&self, sink: &str, revision_id: Uuid, now: Timestamp) -> Result<bool, StoreError> {
+        let sink = sink.to_owned();
+        self.0.write(move |tx| queue::revive(tx, &sink, revision_id, now)).await
+    }
+
+    /// Reads block, so they run on a thread that may.
+    async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let store = self.0.clone();
+        // A panic of the query, or the end of the runtime.
+        tokio::task::spawn_blocking(move || store.read(query)).await.unwrap_or(Err(StoreError::Closed))
     }
 }
 
-fn due(connection: &Connection, sink: &str, now: Timestamp, max: u32) -> rusqlite::Result<Vec<Due>> {
-    connection
-        .prepare_cached(
-            "SELECT owed.id, owed.attempts, finding.body FROM outbox AS owed JOIN finding USING (revision_id)
-             WHERE owed.sink = ?1 AND owed.state = 'pending' AND owed.next_at <= ?2 AND NOT EXISTS (
-                 SELECT 1 FROM outbox AS earlier
-                 WHERE earlier.sink = owed.sink AND earlier.finding_id = owed.finding_id
-                   AND earlier.revision < owed.revision AND earlier.state = 'pending')
-             ORDER BY owed.id LIMIT ?3",
-        )?
-        .query_map(params![sink, now.0, max], |row| {
-            let body: String = row.get(2)?;
-            let finding = serde_json::from_str(&body).map_err(|error| {
-                rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, error.into())
-            })?;
-            Ok(Due { id: row.get(0)?, attempts: row.get(1)?, finding })
-        })?
-        .collect()
+/// Full jitter: anywhere from nothing to the whole delay, so that what failed together does not come back together.
+/// `attempts` is how often it had been tried before this failure.
+pub(super) fn delay_millis(attempts: u32) -> i64 {
+    let ceiling = BASE_DELAY_MILLIS.saturating_mul(1_i64 << attempts.min(20)).min(MAX_DELAY_MILLIS);
+    // Without entropy the delay is the full one: late, but not hammering.
+    let Ok(random) = getrandom::u64() else { return ceiling };
+    i64::try_from(random % (ceiling.unsigned_abs() + 1)).unwrap_or(ceiling)
 }
 
-fn record(
-    transaction: &Transaction<'_>,
-    due: &Due,
-    delivery: &Delivery,
-    now: Timestamp,
-    draw: f64,
-) -> rusqlite::Result<()> {
-    let (state, next_at, error) = match delivery {
-        Delivery::Accepted => ("delivered", now, None),
-        Delivery::Retry(error) => ("pending", now.plus_millis(backoff(due.attempts, draw)), Some(error)),
-        Delivery::Refused(error) => ("dead", now, Some(error)),
-    };
-    transaction
-        .prepare_cached(
-            "UPDATE outbox SET state = ?2, next_at = ?3, last_error = ?4, attempts = attempts + 1 WHERE id = ?1",
-        )?
-        .execute(params![due.id, state, next_at.0, error])?;
-    Ok(())
+fn text(id: Uuid) -> String {
+    id.to_string()
 }
 
-/// The wait after the delivery that followed `attempts` others: exponential, with full jitter, at least 100 ms.
-fn backoff(attempts: u32, draw: f64) -> i64 {
-    let most = BACKOFF_BASE_MILLIS.saturating_mul(1 << attempts.min(20)).min(BACKOFF_CAP_MILLIS);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "at most five minutes")]
-    let drawn = (most as f64 * draw) as i64;
-    drawn.max(100)
-}
-
-fn tidy(transaction: &Transaction<'_>, sink: &str, now: Timestamp) -> rusqlite::Result<()> {
-    for (state, kept) in [("delivered", DELIVERED_KEPT_MILLIS), ("dead", DEAD_KEPT_MILLIS)] {
-        transaction.execute(
-            "DELETE FROM outbox WHERE state = ?1 AND created_at < ?2",
-            params![state, now.plus_millis(-kept).0],
-        )?;
-    }
-    transaction.execute(
-        "DELETE FROM finding WHERE created_at < ?1
-         AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.revision_id = finding.revision_id)",
-        [now.plus_millis(-DELIVERED_KEPT_MILLIS).0],
-    )?;
-    let pending = |transaction: &Transaction<'_>| -> rusqlite::Result<i64> {
-        transaction
-            .query_row("SELECT count(*) FROM outbox WHERE sink = ?1 AND state = 'pending'", [sink], |row| row.get(0))
-    };
-    if pending(transaction)? <= MAX_PENDING {
-        return Ok(());
-    }
-    // Each revision is complete: the newest one of a finding says all that the ones before it said.
-    transaction.execute(
-        "UPDATE outbox SET state = 'dead', last_error = 'superseded by a newer revision while the sink was away'
-         WHERE sink = ?1 AND state = 'pending' AND EXISTS (
-             SELECT 1 FROM outbox AS newer WHERE newer.sink = outbox.sink AND newer.finding_id = outbox.finding_id
-               AND newer.revision > outbox.revision AND newer.state = 'pending')",
-        [sink],
-    )?;
-    let over = pending(transaction)? - MAX_PENDING;
-    if over > 0 {
-        tracing::error!(sink, findings = over, "more findings wait than the outbox holds; the oldest are dead letters");
-        transaction.execute(
-            "UPDATE outbox SET state = 'dead', last_error = 'the outbox is full' WHERE id IN (
-                 SELECT id FROM outbox WHERE sink = ?1 AND state = 'pending' ORDER BY id LIMIT ?2)",
-            params![sink, over],
-        )?;
-    }
-    Ok(())
+/// `reason` cut to what is worth keeping.
+fn brief(reason: &str) -> String {
+    reason.chars().take(MAX_REASON_CHARS).collect()
 }
 
 #[cfg(test)]

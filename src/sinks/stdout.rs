@@ -1,32 +1,26 @@
-//! The terminal: a block a person reads, or one OCSF record a line.
+//! Findings on standard output: for a person, or one OCSF record a line for whatever reads the pipe.
 //!
-//! Invariant: a reader that has gone away (a closed pipe) costs its copy of the finding, never the process.
+//! Invariant: what was accepted has been flushed. A reader that has gone away (broken pipe) does not end the process and
+//! loses nothing: the findings stay in the outbox and come out of the next start.
+//!
+//! Not here: logs, which go to standard error.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{ErrorKind, IsTerminal, Write};
 
-use async_trait::async_trait;
 use serde::Deserialize;
 
-use super::format::{ocsf, text};
-use super::{Delivery, Sink};
 use crate::finding::Finding;
 
-/// How findings are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    /// A short block of text.
-    #[default]
-    Human,
-    /// One OCSF record a line.
-    Json,
-}
+use super::Delivery;
+use super::format::ocsf;
+use super::format::text::{self, Style};
+use super::thread::BlockingSink;
 
 /// What the user can set.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Whether findings are written to stdout.
+    /// Whether findings are printed.
     pub enabled: bool,
     /// How.
     pub format: Format,
@@ -38,44 +32,128 @@ impl Default for Config {
     }
 }
 
+/// How findings are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// A block of text; coloured on a terminal unless `NO_COLOR` is set.
+    Human,
+    /// One OCSF record a line.
+    Json,
+}
+
 /// The sink.
 #[derive(Debug)]
-pub struct Stdout {
+pub struct Stdout<W> {
+    output: W,
     format: Format,
-    colour: bool,
+    style: Style,
 }
 
-impl Stdout {
-    /// Colours only on a terminal, and not where `NO_COLOR` is set.
+impl Stdout<std::io::Stdout> {
+    /// On the process's own standard output.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-        Self { format: config.format, colour }
+        let output = std::io::stdout();
+        // https://no-color.org: set and not empty.
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let style = if output.is_terminal() && !no_color { Style::Colour } else { Style::Plain };
+        Self { output, format: config.format, style }
     }
 }
 
-#[async_trait]
-impl Sink for Stdout {
-    async fn deliver(&mut self, findings: &[Finding]) -> Vec<Delivery> {
-        let (format, colour) = (self.format, self.colour);
-        let lines: Vec<_> = findings
-            .iter()
-            .map(|finding| match format {
-                Format::Human => text::block(finding, colour),
-                Format::Json => ocsf::line(finding) + "\n",
-            })
+impl<W: Write> Stdout<W> {
+    fn print(&mut self, finding: &Finding) -> std::io::Result<()> {
+        let printed = match self.format {
+            Format::Human => text::block(finding, self.style).into_bytes(),
+            Format::Json => {
+                let mut line = ocsf::line(finding)?;
+                line.push(b'\n');
+                line
+            }
+        };
+        self.output.write_all(&printed)?;
+        self.output.flush()
+    }
+}
+
+impl<W: Write + Send + 'static> BlockingSink for Stdout<W> {
+    fn deliver(&mut self, findings: &[Finding]) -> Vec<Delivery> {
+        let mut failed: Option<Delivery> = None;
+        let deliver = |finding| {
+            if failed.is_none() {
+                failed = self.print(finding).err().map(|error| retry(&error));
+            }
+            failed.clone().unwrap_or(Delivery::Accepted)
+        };
+        findings.iter().map(deliver).collect()
+    }
+}
+
+fn retry(error: &std::io::Error) -> Delivery {
+    Delivery::Retry(if error.kind() == ErrorKind::BrokenPipe {
+        "nobody reads standard output any more".into()
+    } else {
+        format!("standard output: {error}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sinks::sample::{revision, stuffing};
+
+    /// Takes so many writes, then breaks.
+    struct Pipe {
+        written: Vec<u8>,
+        left: usize,
+    }
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.left = self.left.checked_sub(1).ok_or(ErrorKind::BrokenPipe)?;
+            self.written.write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn pipe(left: usize, format: Format) -> Stdout<Pipe> {
+        Stdout { output: Pipe { written: Vec::new(), left }, format, style: Style::Plain }
+    }
+
+    #[test]
+    fn json_is_one_record_a_line() {
+        let mut sink = pipe(9, Format::Json);
+        assert_eq!(sink.deliver(&[revision(1, 1), revision(2, 1)]), [Delivery::Accepted, Delivery::Accepted]);
+        let lines: Vec<serde_json::Value> = sink
+            .output
+            .written
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| serde_json::from_slice(line).ok())
             .collect();
-        // A terminal that is paused blocks the writer: not the runtime's threads.
-        let written = tokio::task::spawn_blocking(move || lines.iter().map(|line| write(line)).collect()).await;
-        written.unwrap_or_else(|error| vec![Delivery::Retry(error.to_string()); findings.len()])
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[1]["metadata"]["uid"], revision(2, 1).revision_id.to_string());
     }
-}
 
-fn write(text: &str) -> Delivery {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Delivery::Accepted,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Delivery::Refused("nobody reads stdout".into()),
-        Err(error) => Delivery::Retry(error.to_string()),
+    #[test]
+    fn a_broken_pipe_accepts_nothing_more() {
+        let mut sink = pipe(1, Format::Human);
+        let answers = sink.deliver(&[revision(1, 1), revision(2, 1), revision(3, 1)]);
+        let gone = Delivery::Retry("nobody reads standard output any more".into());
+        assert_eq!(answers, [Delivery::Accepted, gone.clone(), gone]);
+        assert_eq!(sink.output.written, text::block(&revision(1, 1), Style::Plain).into_bytes());
+    }
+
+    #[test]
+    fn colours_are_all_that_colour_adds() {
+        let coloured = text::block(&stuffing(), Style::Colour);
+        let mut plain = String::new();
+        for (index, part) in coloured.split('\u{1b}').enumerate() {
+            plain.push_str(if index == 0 { part } else { part.split_once('m').unwrap().1 });
+        }
+        assert_eq!(plain, text::block(&stuffing(), Style::Plain));
     }
 }

@@ -158,7 +158,8 @@ fn both_listeners_on_one_address_is_a_fault() {
 fn secrets_come_from_variables_and_files() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("secrets");
-    let [a, b, c, one, two, three] = ["a", "b", "c", "1", "2", "3"].map(|letter| format!("whsec_{}", letter.repeat(32)));
+    let [a, b, c, one, two, three] =
+        ["a", "b", "c", "1", "2", "3"].map(|letter| format!("whsec_{}", letter.repeat(32)));
     std::fs::write(&path, format!("{one}\n{two} , {three}\n\n")).unwrap();
     let environment = Environment::of([
         ("CLERK_WEBHOOK_SIGNING_SECRET", format!("{a},{b}").as_str()),

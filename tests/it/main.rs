@@ -10,4 +10,7 @@
 
 mod cli;
 mod config;
+mod generated;
+mod ocsf;
 mod simulate;
+mod sinks;

@@ -24,7 +24,8 @@ impl Group {
 
 /// One finding for a program.
 pub(super) fn json(out: &mut impl Write, finding: &Finding) -> io::Result<()> {
-    writeln!(out, "{}", ocsf::line(finding))
+    out.write_all(&ocsf::line(finding)?)?;
+    out.write_all(b"\n")
 }
 
 /// One finding for a person, on two lines.

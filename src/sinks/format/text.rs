@@ -1,92 +1,193 @@
-//! A finding as a block of text for the person who reads it at night.
+//! A finding as a block of text for a person at a terminal, the accounts broken into first.
+//!
+//! Invariant: nothing an attacker chose reaches the terminal unescaped ([`prose::visible`]); the only control characters
+//! in the block are its own newlines and, with [`Style::Colour`], its own colours.
+//!
+//! Not here: deciding whether the output is a terminal (`sinks::stdout`).
 
 use std::fmt::Write as _;
 
-use super::words::{explanation, headline};
-use crate::finding::{Counted, Finding, Lifecycle, Sample, Severity};
+use crate::finding::{BaselineSource, Counted, EntityKind, Finding, Lifecycle, Sample, Severity};
 
-/// Compromised accounts shown; all of them are in the record.
-const MAX_SHOWN: usize = 20;
+use super::prose::{self, counted, duration, figure, visible};
 
-/// The block, with a blank line behind it.
+/// Values shown of a list; the record in the file has the rest.
+const SHOWN: usize = 5;
+/// Accounts broken into are what the reader must act on, so more of them are shown.
+const SHOWN_COMPROMISED: usize = 20;
+
+/// Whether the block has colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// For files, pipes and `NO_COLOR`.
+    Plain,
+    /// For a terminal.
+    Colour,
+}
+
+/// The block of `finding`: a headline, indented lines and an empty line.
 #[must_use]
-pub fn block(finding: &Finding, colour: bool) -> String {
-    let mut text = String::with_capacity(1024);
-    // Writing to a string does not fail.
-    let _ = write_block(&mut text, finding, colour);
-    text
+pub fn block(finding: &Finding, style: Style) -> String {
+    let mut lines = Lines(String::with_capacity(1024));
+    lines.headline(finding, style);
+    lines.compromised(finding, style);
+    lines.sentence(finding);
+    lines.figures(finding);
+    lines.samples(finding);
+    lines.field("tenant", &visible(&finding.tenant.0));
+    lines.field("finding", &format!("{}, revision {}", finding.finding_id, finding.revision));
+    lines.field("event", &finding.revision_id.to_string());
+    lines.0.push('\n');
+    lines.0
 }
 
-fn write_block(text: &mut String, finding: &Finding, colour: bool) -> std::fmt::Result {
-    let (evidence, totals) = (&finding.evidence, finding.evidence.totals);
-    let (on, off) = if colour { (ansi(finding.severity), "\x1b[0m") } else { ("", "") };
-    let lifecycle = finding.lifecycle.as_str().to_uppercase();
-    let severity = finding.severity.as_str().to_uppercase();
-    writeln!(text, "{on}{lifecycle} {severity}{off}  {}", headline(finding))?;
-    if evidence.compromised_total > 0 {
-        for account in evidence.compromised.iter().take(MAX_SHOWN) {
-            let from = account.address.as_deref().unwrap_or("an unknown address");
-            writeln!(
-                text,
-                "  broken into  {} from {from} at {} ({})",
-                account.account,
-                account.at,
-                account.how.as_str()
-            )?;
+struct Lines(String);
+
+impl Lines {
+    fn headline(&mut self, finding: &Finding, style: Style) {
+        let lifecycle = match finding.lifecycle {
+            Lifecycle::Opened => "OPENED",
+            Lifecycle::Updated => "UPDATED",
+            Lifecycle::Closed => "CLOSED",
+        };
+        let severity = finding.severity.as_str().to_uppercase();
+        let severity = coloured(&severity, colour(finding.severity), style);
+        let title = coloured(&prose::title(finding), "1", style);
+        let _ = writeln!(self.0, "{}  {lifecycle}  {severity}  {title}", finding.at);
+    }
+
+    fn sentence(&mut self, finding: &Finding) {
+        let _ = writeln!(self.0, "  {}", prose::headline(finding));
+    }
+
+    fn compromised(&mut self, finding: &Finding, style: Style) {
+        let evidence = &finding.evidence;
+        for one in evidence.compromised.iter().take(SHOWN_COMPROMISED) {
+            let from =
+                one.address.as_deref().map_or_else(String::new, |address| format!(", from {}", visible(address)));
+            let what = format!("{}: {}{from}, at {}", visible(&one.account), prose::compromise(one.how), one.at);
+            self.field(&coloured("taken over", colour(Severity::Critical), style), &what);
         }
-        let hidden = evidence.compromised_total.saturating_sub(MAX_SHOWN as u64);
-        if hidden > 0 {
-            writeln!(text, "               and {hidden} more")?;
+        let shown = length(evidence.compromised.len().min(SHOWN_COMPROMISED));
+        if evidence.compromised_total > shown {
+            self.field("", &format!("and {} more", evidence.compromised_total - shown));
         }
     }
-    writeln!(text, "  why          {}", explanation(finding))?;
-    writeln!(text, "  threshold    {} in this window", evidence.peak.threshold)?;
-    let closed = finding.lifecycle == Lifecycle::Closed;
-    let until = if closed { " (over)" } else { "" };
-    writeln!(text, "  seen         {} to {}{until}", finding.episode.first_seen_at, finding.episode.last_seen_at)?;
-    writeln!(
-        text,
-        "  in all       {} failed ({} unknown identifiers), {} succeeded, {} right password but stopped, {} locked, {} rate \
-         limited, {} blocked",
-        totals.failures,
-        totals.unknown_identifiers,
-        totals.successes,
-        totals.password_correct_stopped,
-        totals.locked,
-        totals.rate_limited,
-        totals.blocked
-    )?;
-    write_sample(text, "accounts", &evidence.accounts)?;
-    write_sample(text, "addresses", &evidence.addresses)?;
-    write_counted(text, "answers", &evidence.reasons)?;
-    write_counted(text, "browsers", &evidence.user_agents)?;
-    writeln!(text, "  tenant       {}", finding.tenant)?;
-    writeln!(text, "  finding      {} revision {}\n", finding.finding_id, finding.revision)
-}
 
-fn write_sample(text: &mut String, label: &str, sample: &Sample) -> std::fmt::Result {
-    if sample.total == 0 {
-        return Ok(());
+    fn figures(&mut self, finding: &Finding) {
+        let (peak, totals) = (&finding.evidence.peak, &finding.evidence.totals);
+        let accounts = match finding.entity.kind {
+            EntityKind::Ip | EntityKind::Network => format!(" on {}", counted(peak.distinct, "account", "accounts")),
+            EntityKind::Account => String::new(),
+        };
+        let window = format!(
+            "{} to {} ({}): {}{accounts}, {}",
+            peak.start,
+            peak.end,
+            prose::window(finding),
+            counted(peak.failures, "failure", "failures"),
+            counted(peak.successes, "success", "successes"),
+        );
+        self.field("window", &window);
+        self.field("normal", &normal(finding));
+        let ratio = format!(
+            "{}x: {} expected in that window, {} needed to open",
+            prose::ratio(finding),
+            figure(peak.expected),
+            peak.threshold
+        );
+        self.field("ratio", &ratio);
+        let totals = [
+            (totals.failures, "failed"),
+            (totals.unknown_identifiers, "of them for identifiers nobody has"),
+            (totals.successes, "signed in"),
+            (totals.password_correct_stopped, "stopped after the right password"),
+            (totals.locked, "met a locked account"),
+            (totals.rate_limited, "rate limited"),
+            (totals.blocked, "blocked"),
+        ];
+        let totals: Vec<String> =
+            totals.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+        if !totals.is_empty() {
+            self.field("in all", &totals.join(", "));
+        }
     }
-    let shown = sample.values.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
-    let more = if sample.total > 5 { ", …" } else { "" };
-    let at_least = if sample.exact { "" } else { "at least " };
-    writeln!(text, "  {label:<12} {at_least}{}: {shown}{more}", sample.total)
-}
 
-fn write_counted(text: &mut String, label: &str, rows: &[Counted]) -> std::fmt::Result {
-    if rows.is_empty() {
-        return Ok(());
+    fn samples(&mut self, finding: &Finding) {
+        let evidence = &finding.evidence;
+        self.sample("accounts", &evidence.accounts);
+        self.sample("addresses", &evidence.addresses);
+        self.counted("reasons", &evidence.reasons);
+        self.counted("agents", &evidence.user_agents);
     }
-    let shown = rows.iter().take(3).map(|row| format!("{} × {}", row.count, row.value)).collect::<Vec<_>>().join("; ");
-    writeln!(text, "  {label:<12} {shown}")
+
+    fn sample(&mut self, name: &str, sample: &Sample) {
+        if sample.values.is_empty() {
+            return;
+        }
+        let mut shown: Vec<String> = sample.values.iter().take(SHOWN).map(|value| visible(value)).collect();
+        let rest = sample.total.saturating_sub(length(shown.len()));
+        if rest > 0 {
+            let at_least = if sample.exact { "" } else { "at least " };
+            shown.push(format!("and {at_least}{rest} more"));
+        }
+        self.field(name, &shown.join(", "));
+    }
+
+    fn counted(&mut self, name: &str, values: &[Counted]) {
+        if values.is_empty() {
+            return;
+        }
+        let shown: Vec<String> =
+            values.iter().take(SHOWN).map(|one| format!("{} x{}", visible(&one.value), one.count)).collect();
+        self.field(name, &shown.join(", "));
+    }
+
+    /// One indented line; `name` may hold colours, which take no width.
+    fn field(&mut self, name: &str, value: &str) {
+        let width = if name.starts_with('\u{1b}') { 0 } else { 10 };
+        let _ = writeln!(self.0, "  {name:<width$}  {value}");
+    }
 }
 
-fn ansi(severity: Severity) -> &'static str {
+fn normal(finding: &Finding) -> String {
+    let baseline = &finding.evidence.baseline;
+    let seen = duration(i64::try_from(baseline.observed_seconds).unwrap_or(i64::MAX).saturating_mul(1000));
+    let source = match baseline.source {
+        BaselineSource::Entity => format!("learned from this {} over {seen}", kind(finding.entity.kind)),
+        BaselineSource::Tenant => {
+            format!("of this tenant; this {} has been seen for {seen}", kind(finding.entity.kind))
+        }
+        BaselineSource::Prior => "assumed, nothing is learned yet".into(),
+    };
+    format!("{} a day ({source})", figure(baseline.per_day))
+}
+
+const fn kind(kind: EntityKind) -> &'static str {
+    match kind {
+        EntityKind::Ip => "address",
+        EntityKind::Network => "network",
+        EntityKind::Account => "account",
+    }
+}
+
+/// The ANSI colour of a severity: the worse, the warmer.
+const fn colour(severity: Severity) -> &'static str {
     match severity {
-        Severity::Critical => "\x1b[1;97;41m",
-        Severity::High => "\x1b[1;31m",
-        Severity::Medium => "\x1b[1;33m",
-        Severity::Low | Severity::Informational => "\x1b[1;36m",
+        Severity::Informational | Severity::Low => "36",
+        Severity::Medium => "33",
+        Severity::High => "31",
+        Severity::Critical => "1;31",
     }
+}
+
+fn coloured(text: &str, colour: &str, style: Style) -> String {
+    match style {
+        Style::Plain => text.into(),
+        Style::Colour => format!("\u{1b}[{colour}m{text}\u{1b}[0m"),
+    }
+}
+
+fn length(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
