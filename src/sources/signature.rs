@@ -18,8 +18,8 @@ use crate::secret::Secret;
 
 /// How far the sender's clock may be off, and so how long a captured request can be sent again (it is then a duplicate).
 const TOLERANCE_SECONDS: i64 = 300;
-/// The shortest key Svix makes; a shorter one is a truncated copy.
-const MIN_KEY_BYTES: usize = 24;
+/// Svix makes keys of 24 bytes and more, and shows one of 18 in its documentation; below 128 bits it is a truncated copy.
+const MIN_KEY_BYTES: usize = 16;
 /// Signatures looked at: Svix signs with at most the newest key and ten old ones.
 const MAX_SIGNATURES: usize = 16;
 
@@ -36,7 +36,7 @@ pub enum SecretError {
     #[error("is not base64 after whsec_")]
     NotBase64,
     /// Cut off.
-    #[error("is too short: 24 bytes at least, before base64")]
+    #[error("is too short: 16 bytes at least, before base64")]
     TooShort,
 }
 

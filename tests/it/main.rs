@@ -8,9 +8,13 @@
     reason = "the allow-…-in-tests settings do not reach functions that tests share"
 )]
 
+mod attempts;
 mod cli;
 mod config;
 mod generated;
 mod ocsf;
+mod signature;
 mod simulate;
 mod sinks;
+mod support;
+mod webhook;
