@@ -15,10 +15,11 @@ use super::{Fault, StoreError};
 const MAX_GROUP: usize = 256;
 /// How often a store that cannot be written tries again by itself, so that readiness returns without traffic.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// One row, rewritten: the cheapest write that needs the disk.
+/// One row, rewritten, with as many bytes as an ordinary block of events: a disk with room for less is still full.
 pub(super) const PROBE_SCHEMA: &str =
-    "CREATE TABLE IF NOT EXISTS probe (id INTEGER PRIMARY KEY CHECK (id = 1), writes INTEGER NOT NULL) STRICT;
-     INSERT OR IGNORE INTO probe VALUES (1, 0);";
+    "CREATE TABLE IF NOT EXISTS probe (id INTEGER PRIMARY KEY CHECK (id = 1), writes INTEGER NOT NULL, ballast BLOB)
+     STRICT;
+     INSERT OR IGNORE INTO probe VALUES (1, 0, NULL);";
 
 /// A write that waits.
 pub(super) trait Job: Send {
@@ -80,20 +81,29 @@ pub(super) fn run(mut connection: Connection, waiting: &Receiver<Box<dyn Job>>, 
         }
         group.extend(waiting.try_iter().take(MAX_GROUP - 1));
         let committed = commit(&mut connection, &mut group);
-        if let Err(error) = &committed {
-            tracing::warn!(%error, "the store cannot be written");
-        }
-        fault.set(committed.as_ref().err().map(ToString::to_string));
+        report(fault, &committed);
         for job in group.drain(..) {
             job.answer(&committed);
         }
     }
 }
 
+/// Keeps the fault for readiness; says it once, and once that it is over.
+fn report(fault: &Fault, committed: &Result<(), StoreError>) {
+    let (before, now) = (fault.get(), committed.as_ref().err().map(ToString::to_string));
+    if before != now {
+        match &now {
+            Some(error) => tracing::error!(error, "the store cannot be written"),
+            None => tracing::info!("the store can be written again"),
+        }
+        fault.set(now);
+    }
+}
+
 fn commit(connection: &mut Connection, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if group.is_empty() {
-        transaction.execute("UPDATE probe SET writes = writes + 1", [])?;
+        transaction.execute("UPDATE probe SET writes = writes + 1, ballast = zeroblob(65536)", [])?;
     }
     for job in group {
         transaction.prepare_cached("SAVEPOINT job")?.execute([])?;

@@ -8,11 +8,13 @@
     reason = "the allow-…-in-tests settings do not reach functions that tests share"
 )]
 
+mod architecture;
 mod attempts;
 mod cli;
 mod config;
 mod generated;
 mod ocsf;
+mod run;
 mod signature;
 mod simulate;
 mod sinks;

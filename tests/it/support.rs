@@ -66,7 +66,7 @@ impl Instance {
             let mut line = String::new();
             assert!(log.read_line(&mut line).unwrap() > 0, "it ended before it listened: {seen}");
             seen += &line;
-            let fields = serde_json::from_str::<Value>(&line).unwrap_or_default()["fields"].clone();
+            let fields: Value = serde_json::from_str(&line).unwrap();
             if fields["message"] == "listening" {
                 ingest = fields["ingest"].as_str().and_then(|addr| addr.parse().ok());
                 admin = fields["admin"].as_str().and_then(|addr| addr.parse().ok());
@@ -130,9 +130,15 @@ impl Instance {
         until("the sinks", || (self.metric("authspike_outbox_depth{sink=\"jsonl\"}") == 0.0).then_some(()));
     }
 
+    /// Its process id.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it without warning.
     pub fn kill(mut self) {
-        self.child.kill().unwrap();
+        // It may be dead already.
+        let _ = self.child.kill();
         self.child.wait().unwrap();
     }
 
