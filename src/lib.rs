@@ -16,6 +16,17 @@
 //!
 //! `tests/it/architecture.rs` checks which module may name which.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::float_cmp,
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "tests compare exact results and make numbers from small ones"
+    )
+)]
+
 pub mod event;
 pub mod finding;
 

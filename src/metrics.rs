@@ -386,15 +386,15 @@ impl Collector for LatencyQuantiles {
             value.set_value(recorded.micros.value_at_quantile(quantile) as f64 / 1e6);
             value
         });
-        summary.set_quantile(quantiles.to_vec().into());
+        summary.set_quantile(quantiles.to_vec());
         let mut metric = prometheus::proto::Metric::default();
-        metric.set_label(Vec::<LabelPair>::new().into());
+        metric.set_label(Vec::<LabelPair>::new());
         metric.set_summary(summary);
         let mut family = MetricFamily::default();
         family.set_name(self.name.clone());
         family.set_help(self.help.clone());
         family.set_field_type(MetricType::SUMMARY);
-        family.set_metric(vec![metric].into());
+        family.set_metric(vec![metric]);
         vec![family]
     }
 }

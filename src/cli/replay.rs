@@ -125,14 +125,14 @@ impl Judge {
         let mut counts = Counts::new();
         while let Ok(batch) = batches.recv() {
             let found = self.engine.feed(batch).context("cannot judge")?;
-            self.take(found, &mut counts)?;
+            self.take(&found, &mut counts)?;
         }
         let found = self.engine.finish().context("cannot judge")?;
-        self.take(found, &mut counts)?;
+        self.take(&found, &mut counts)?;
         Ok(counts)
     }
 
-    fn take(&mut self, revisions: Vec<Finding>, counts: &mut Counts) -> anyhow::Result<()> {
+    fn take(&mut self, revisions: &[Finding], counts: &mut Counts) -> anyhow::Result<()> {
         for finding in revisions.iter().filter(|finding| finding.lifecycle == Lifecycle::Closed) {
             self.print(finding, counts)?;
         }
@@ -191,14 +191,14 @@ mod tests {
         let (bar, out) = (ProgressBar::hidden(), Box::new(page.clone()));
         let mut judge = Judge { engine: Engine::open(&config::Config::default()).unwrap(), json, bar, out };
         let mut counts = Counts::new();
-        let revisions = vec![
+        let revisions = [
             finding("203.0.113.1", 1, Lifecycle::Opened),
             finding("203.0.113.2", 1, Lifecycle::Opened),
             finding("203.0.113.2", 2, Lifecycle::Updated),
             finding("203.0.113.1", 2, Lifecycle::Closed),
         ];
-        judge.take(revisions, &mut counts).unwrap();
-        judge.take(vec![finding("203.0.113.2", 3, Lifecycle::Closed)], &mut counts).unwrap();
+        judge.take(&revisions, &mut counts).unwrap();
+        judge.take(&[finding("203.0.113.2", 3, Lifecycle::Closed)], &mut counts).unwrap();
         let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
         (text, counts)
     }

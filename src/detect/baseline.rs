@@ -16,7 +16,7 @@ use crate::finding::{BaselineSource, EntityKind};
 /// Weight of the prior, in failures: half a failure is outweighed by the first day of an entity's own history.
 const PRIOR_FAILURES: f64 = 0.5;
 /// `2^(-300 s / 7 d)`: how much of the past is left after one generation.
-const KEPT_PER_GENERATION: f64 = 0.999_656_236_094_126_126;
+const KEPT_PER_GENERATION: f64 = 0.999_656_236_094_126_1;
 /// Generations after an attack in which nothing is learned: a day.
 const FROZEN_GENERATIONS: u32 = 288;
 /// A generation counts at most this many times its expectation, so that a patient attacker doubles what is normal no

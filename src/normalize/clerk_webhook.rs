@@ -96,12 +96,11 @@ pub fn normalize(
     let occurred_at = stated.or(received_at).ok_or(NormalizeError::Missing("timestamp"))?;
     let received_at = received_at.unwrap_or(occurred_at);
     let (occurred_at, clamped) = clamp(occurred_at, received_at);
-    let id = match delivery_id {
-        Some(id) => text::id("svix-id", id)?,
-        None => {
-            let about = data.id.0.as_deref().unwrap_or_default();
-            text::id("data.id", &format!("{kind}|{about}|{}", occurred_at.0))?
-        }
+    let id = if let Some(id) = delivery_id {
+        text::id("svix-id", id)?
+    } else {
+        let about = data.id.0.as_deref().unwrap_or_default();
+        text::id("data.id", &format!("{kind}|{about}|{}", occurred_at.0))?
     };
     let (outcome, reason, unknown_type) = classify(&kind, &data);
     let is_session = kind.starts_with("session.");
@@ -151,10 +150,9 @@ fn classify(kind: &str, data: &Body<'_>) -> (Outcome, String, bool) {
         // documented, so this is neither a success of its own nor a failure.
         "session.pending" => plain(Outcome::Challenge),
         "session.ended" | "session.removed" | "session.revoked" => plain(Outcome::SessionEnded),
-        "user.created" => plain(Outcome::AccountChanged),
         // A state, repeated in every later update of the user: the lock-out itself is told by its mail.
         "user.updated" if data.locked == Some(true) => (Outcome::AccountChanged, "user_locked".to_owned(), false),
-        "user.updated" => plain(Outcome::AccountChanged),
+        "user.created" | "user.updated" => plain(Outcome::AccountChanged),
         "user.deleted" => plain(Outcome::AccountDeleted),
         "email.created" | "sms.created" => {
             let slug = data.slug.0.as_deref().unwrap_or(kind);

@@ -92,9 +92,10 @@ pub(super) fn run(mut connection: Connection, waiting: &Receiver<Box<dyn Job>>, 
 fn report(fault: &Fault, committed: &Result<(), StoreError>) {
     let (before, now) = (fault.get(), committed.as_ref().err().map(ToString::to_string));
     if before != now {
-        match &now {
-            Some(error) => tracing::error!(error, "the store cannot be written"),
-            None => tracing::info!("the store can be written again"),
+        if let Some(error) = &now {
+            tracing::error!(error, "the store cannot be written");
+        } else {
+            tracing::info!("the store can be written again");
         }
         fault.set(now);
     }

@@ -81,9 +81,9 @@ fn named(code: &str) -> BTreeSet<String> {
     for (start, _) in code.match_indices("crate::") {
         let rest = &code[start + "crate::".len()..];
         // `use crate::{admin, http, sources};`
-        let list = rest.strip_prefix('{').map_or(rest, |list| list.split('}').next().unwrap());
-        let names = if rest.starts_with('{') { list.split(',').collect() } else { vec![list] };
-        for name in names {
+        let inner = rest.strip_prefix('{').map_or(rest, |list| list.split('}').next().unwrap());
+        let parts = if rest.starts_with('{') { inner.split(',').collect() } else { vec![inner] };
+        for name in parts {
             let name: String = name.trim().chars().take_while(|char| char.is_alphanumeric() || *char == '_').collect();
             named.insert(name);
         }

@@ -1,10 +1,11 @@
 //! One integration binary: it links once.
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, unreachable_pub, reason = "tests: nobody outside reads or names them")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::float_cmp,
     reason = "the allow-…-in-tests settings do not reach functions that tests share"
 )]
 

@@ -16,7 +16,7 @@ use serde_json::Value;
 pub const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 pub const TOKEN: &str = "test-token-of-no-account";
 /// Far above what anything takes on a slow machine.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Waits until `holds` gives something.
 pub fn until<T>(what: &str, mut holds: impl FnMut() -> Option<T>) -> T {

@@ -28,8 +28,11 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct Append {
     records: Vec<Encoded>,
     bytes: Vec<u8>,
-    reply: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
+    reply: Reply,
 }
+
+/// Where the answer to an append goes.
+pub(super) type Reply = oneshot::Sender<Result<Vec<Appended>, AppendError>>;
 
 struct Encoded {
     /// `None` for a tick: it has no id and repeats nothing.
@@ -39,10 +42,7 @@ struct Encoded {
 }
 
 impl Append {
-    pub(super) fn encode(
-        records: &[Record],
-        reply: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
-    ) -> Result<Self, String> {
+    pub(super) fn encode(records: &[Record], reply: Reply) -> Result<Self, String> {
         let mut bytes = Vec::with_capacity(records.len() * 256);
         let mut encoded = Vec::with_capacity(records.len());
         for record in records {
@@ -75,7 +75,7 @@ struct Block {
     records: u64,
     fingerprints: Vec<u8>,
     inserted: Vec<u64>,
-    answers: Vec<(Vec<Appended>, oneshot::Sender<Result<Vec<Appended>, AppendError>>)>,
+    answers: Vec<(Vec<Appended>, Reply)>,
 }
 
 impl Appender {
