@@ -1,7 +1,7 @@
 //! The command line: one file per command.
 //!
 //! Invariant: stdout holds what was asked for and nothing else; faults, progress and log lines go to stderr. The exit
-//! code says what happened: see [`Exit`].
+//! code says what happened: see `Exit`.
 //!
 //! Not here: doing the work. A command turns its arguments into calls of the other modules.
 

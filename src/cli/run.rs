@@ -31,7 +31,7 @@ shutdown_seconds, 75 if not (or after a second signal), 64 if the configuration 
 pub(super) struct Args {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Show what it does on simulated traffic with an attack in it; keeps its data in <data-dir>/demo
+    /// Show what it does on simulated traffic with an attack in it; keeps its data in `demo` below the data directory
     #[arg(long)]
     demo: bool,
 }

@@ -4,7 +4,7 @@
 //! For addresses and networks a failure counts once per account ("independent failures"): one forgetful person is one, and
 //! that is what makes the arithmetic honest. For accounts every failed attempt counts.
 //!
-//! Invariant: a [`Verdict`] says which condition held and which did not; [`Judgement::fires`] is nothing but all of them.
+//! Invariant: a [`Verdict`] is a spike only if every condition holds, and else names the first that did not.
 
 use super::baseline::Expectation;
 use crate::event::Timestamp;
