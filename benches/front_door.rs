@@ -1,0 +1,179 @@
+//! `POST /webhooks/clerk` under load, client and server on the same machine: the whole path with its sync to disk, held
+//! against the same path with the store replaced by nothing, in turns.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a benchmark may stop at the first surprise"
+)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use authspike::clock::{Clock, Stopwatch};
+use authspike::http;
+use authspike::log::embedded::{self, EmbeddedLog};
+use authspike::log::{AppendError, Appended, Commit, Log, LogError, Offset, Partition, Polled, Record, Snapshot};
+use authspike::metrics::Metrics;
+use authspike::normalize::identifier::IdentifierKey;
+use authspike::secret::Secret;
+use authspike::sources::signature::SigningKey;
+use authspike::sources::{Config, Parts, Secrets, router};
+use authspike::store::Store;
+use hdrhistogram::Histogram;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
+const SESSION: &str = include_str!("../tests/fixtures/clerk/session.created.json");
+const CONNECTIONS: usize = 64;
+const REQUESTS: usize = 60_000;
+const ROUNDS: usize = 3;
+
+/// Says that everything is durable.
+struct Nothing;
+
+#[async_trait]
+impl Log for Nothing {
+    fn partitions(&self) -> u32 {
+        1
+    }
+
+    async fn append(&self, records: Vec<Record>) -> Result<Vec<Appended>, AppendError> {
+        Ok(vec![Appended::Stored; records.len()])
+    }
+
+    fn poll(&self, _: Partition, from: Offset, _: Duration) -> Result<Polled, LogError> {
+        Ok(Polled { records: Vec::new(), next: from })
+    }
+
+    fn commit(&self, _: Partition, _: Commit) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    fn snapshot(&self, _: Partition) -> Result<Option<Snapshot>, LogError> {
+        Ok(None)
+    }
+
+    fn head(&self, _: Partition) -> Offset {
+        Offset(0)
+    }
+
+    fn fault(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Requests as Svix sends them, each its own message, ready to be written.
+fn requests(round: usize) -> Vec<Vec<u8>> {
+    let key = SigningKey::new(&Secret::new(SECRET)).unwrap();
+    let body: serde_json::Value = serde_json::from_str(SESSION).unwrap();
+    let body = body.to_string();
+    let timestamp = (Clock::system().now().0 / 1000).to_string();
+    (0..REQUESTS)
+        .map(|number| {
+            let id = format!("msg_{round}_{number}");
+            let signature = key.sign(&id, &timestamp, body.as_bytes());
+            format!(
+                "POST /webhooks/clerk HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nsvix-id: {id}\r\n\
+                 svix-timestamp: {timestamp}\r\nsvix-signature: {signature}\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .into_bytes()
+        })
+        .collect()
+}
+
+async fn drive(address: SocketAddr, requests: Arc<Vec<Vec<u8>>>) -> (f64, Histogram<u64>) {
+    let next = Arc::new(AtomicUsize::new(0));
+    let watch = Stopwatch::start();
+    let clients: Vec<_> = (0..CONNECTIONS)
+        .map(|_| {
+            let (next, requests) = (Arc::clone(&next), Arc::clone(&requests));
+            tokio::spawn(async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                stream.set_nodelay(true).unwrap();
+                let mut latencies = Histogram::<u64>::new(3).unwrap();
+                let mut answer = [0; 1024];
+                while let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let watch = Stopwatch::start();
+                    stream.write_all(request).await.unwrap();
+                    let mut read = 0;
+                    while !answer[..read].windows(4).any(|window| window == b"\r\n\r\n") {
+                        read += stream.read(&mut answer[read..]).await.unwrap();
+                    }
+                    assert!(answer.starts_with(b"HTTP/1.1 204"), "{}", String::from_utf8_lossy(&answer[..read]));
+                    latencies.saturating_record(u64::try_from(watch.elapsed().as_micros()).unwrap());
+                }
+                latencies
+            })
+        })
+        .collect();
+    let mut all = Histogram::<u64>::new(3).unwrap();
+    for client in clients {
+        all.add(client.await.unwrap()).unwrap();
+    }
+    (REQUESTS as f64 / watch.elapsed().as_secs_f64(), all)
+}
+
+async fn round(log: Arc<dyn Log>, number: usize) -> (f64, Histogram<u64>) {
+    let metrics = Metrics::new().unwrap();
+    let config = Config::default();
+    let limits = config.limits();
+    let parts = Parts {
+        config,
+        secrets: Secrets { clerk_webhook: vec![Secret::new(SECRET)], ..Secrets::default() },
+        log,
+        metrics: metrics.ingest.clone(),
+        clock: Clock::system(),
+        identifier_key: IdentifierKey::new(&[1; 32]),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let serving =
+        tokio::spawn(http::serve(listener, router(parts).unwrap(), limits, metrics.ingest.connections, stop.clone()));
+    let result = drive(address, Arc::new(requests(number))).await;
+    stop.cancel();
+    serving.await.unwrap();
+    result
+}
+
+fn main() {
+    // `cargo test --benches` runs it too, to see that it starts.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let store = Store::open(directory.path(), &[embedded::SCHEMA]).unwrap();
+    let clock = Clock::system();
+    let metrics = Metrics::new().unwrap();
+    let stored: Arc<dyn Log> = Arc::new(
+        EmbeddedLog::open(store, &embedded::Config::default(), Arc::new(|_, _| Ok(())), &clock, &metrics.log).unwrap(),
+    );
+    println!(
+        "{CONNECTIONS} connections, {REQUESTS} requests a round, each of {ROUNDS} rounds: requests/s, p50, p99 in ms"
+    );
+    let mut ratios = Vec::new();
+    for number in 0..ROUNDS {
+        let (nothing, _) = runtime.block_on(round(Arc::new(Nothing), number));
+        let (durable, latencies) = runtime.block_on(round(Arc::clone(&stored), number));
+        let millis = |quantile| latencies.value_at_quantile(quantile) as f64 / 1000.0;
+        println!(
+            "store {durable:8.0}/s  p50 {:6.2}  p99 {:6.2}   nothing {nothing:8.0}/s   ratio {:.2}",
+            millis(0.5),
+            millis(0.99),
+            durable / nothing
+        );
+        ratios.push(durable / nothing);
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("median ratio {:.2}", ratios[ROUNDS / 2]);
+}

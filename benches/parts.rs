@@ -1,0 +1,17 @@
+//! Each pure stage by itself, and the path of a replay through all of them. Quote a figure with machine and commit.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark may stop at the first surprise")]
+
+use criterion::{criterion_group, criterion_main};
+
+#[path = "parts/detect.rs"]
+mod detect;
+#[path = "parts/normalize.rs"]
+mod normalize;
+#[path = "parts/pipeline.rs"]
+mod pipeline;
+#[path = "parts/signature.rs"]
+mod signature;
+
+criterion_group!(benches, signature::bench, normalize::bench, detect::bench, pipeline::bench);
+criterion_main!(benches);

@@ -1,0 +1,62 @@
+//! The detector alone, one core: events of a busy tenant over a steady population of entities.
+
+use authspike::detect::{Config, Detector};
+use authspike::event::{Account, AuthEvent, Outcome, Source, Timestamp};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
+use std::net::{IpAddr, Ipv4Addr};
+
+const BATCH: usize = 20_000;
+
+/// `users` accounts, each at an address of its own, in networks of eight: 2 1/8 entities a user.
+fn events(users: u32, count: usize) -> Vec<AuthEvent> {
+    let mut state = 1_u64;
+    (0..count)
+        .map(|number| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let user = u32::try_from((state >> 33) % u64::from(users)).unwrap();
+            let failed = (state >> 20).is_multiple_of(5);
+            let at = Timestamp(1_767_600_000_000 + i64::try_from(number).unwrap());
+            AuthEvent {
+                id: String::new().into(),
+                occurred_at: at,
+                received_at: at,
+                tenant: "ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S".into(),
+                source: Source::AttemptReport,
+                outcome: if failed { Outcome::Failure } else { Outcome::Success },
+                reason: failed.then(|| "form_password_incorrect".into()),
+                ip: Some(IpAddr::V4(Ipv4Addr::from_bits(0x1000_0000 + (user / 8) * 256 + user % 8))),
+                account: Some(Account::User(format!("user_2g7np7Hrk0SN6kj5ED{user:09}").into())),
+                identifier: None,
+                user_agent: Some("Mozilla/5.0 (Linux; Android 10; K) Chrome/142.0.0.0 Mobile".into()),
+                session: None,
+            }
+        })
+        .collect()
+}
+
+pub(crate) fn bench(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("detect");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    for (entities, users) in [(10_000, 4_700), (100_000, 47_000), (1_000_000, 470_000)] {
+        let mut detector = Detector::new(&Config { max_entities: 4_000_000, ..Config::default() });
+        let mut found = Vec::new();
+        let warm = events(users, users as usize * 4);
+        let last = warm.last().unwrap().occurred_at;
+        warm.into_iter().for_each(|event| detector.observe(event, &mut found));
+        let mut batch = events(users, BATCH);
+        for event in &mut batch {
+            (event.occurred_at, event.received_at) = (last, last);
+        }
+        group.bench_with_input(BenchmarkId::new("observe_entities", entities), &batch, |bencher, batch| {
+            bencher.iter_batched(
+                || batch.clone(),
+                |batch| batch.into_iter().for_each(|event| detector.observe(event, &mut found)),
+                BatchSize::LargeInput,
+            );
+        });
+        let stats = detector.stats();
+        let tracked: u64 = stats.entities.iter().sum();
+        eprintln!("{tracked} entities, {} bytes each, {} findings", stats.entity_bytes, found.len());
+    }
+    group.finish();
+}
