@@ -178,14 +178,17 @@ impl Log for EmbeddedLog {
         {
             let appends = self.appends.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(appends) = appends.as_ref() else { return Err(closed()) };
-            appends.try_send(append).map_err(|error| match error {
-                TrySendError::Full(_) => AppendError::Overloaded,
-                TrySendError::Disconnected(_) => closed(),
+            // The appender counts it down when it takes it, whether or not anybody still waits for the answer.
+            self.metrics.queue_depth.inc();
+            appends.try_send(append).map_err(|error| {
+                self.metrics.queue_depth.dec();
+                match error {
+                    TrySendError::Full(_) => AppendError::Overloaded,
+                    TrySendError::Disconnected(_) => closed(),
+                }
             })?;
         }
-        self.metrics.queue_depth.inc();
         let answer = answer.await.unwrap_or_else(|_| Err(closed()));
-        self.metrics.queue_depth.dec();
         if answer.is_ok() {
             self.metrics.append_seconds.observe(stopwatch.elapsed().as_secs_f64());
         }

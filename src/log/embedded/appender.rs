@@ -134,6 +134,7 @@ impl Appender {
     }
 
     fn add(&mut self, block: &mut Block, append: Append, now: Timestamp) {
+        self.metrics.queue_depth.dec();
         let mut answer = Vec::with_capacity(append.records.len());
         let mut start = 0;
         for record in append.records {

@@ -3,7 +3,7 @@
 //! Invariant: an event is never deleted before a snapshot holds its effect. Ids outlive their events: they are kept for
 //! as long as a duplicate can arrive.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{Config, signed};
 use crate::event::Timestamp;
@@ -11,7 +11,9 @@ use crate::log::id_window::SPAN_MILLIS;
 use crate::store::{Store, StoreError};
 
 /// Blocks deleted in one transaction: keeps the writer free for appends in between.
-const MAX_DELETED: i64 = 256;
+const MAX_DELETED: u32 = 256;
+/// Transactions of one pass: 1600 blocks a second can go, more than a disk that syncs can bring.
+const MAX_ROUNDS: usize = 64;
 /// Pages handed back to the file system in one go, for the same reason.
 const MAX_VACUUMED_PAGES: i64 = 2048;
 /// The database may grow this far past `max_bytes` (numerator of sixteenths) before appends are refused: snapshots and
@@ -29,33 +31,43 @@ pub(super) fn has_room(store: &Store, max_bytes: u64) -> Result<bool, StoreError
 
 /// Deletes what may go, a bounded amount at a time.
 pub(super) fn apply(store: &Store, config: &Config, now: Timestamp) -> Result<(), StoreError> {
-    let old = now.plus_millis(-i64::from(config.retention_days) * 86_400_000);
-    let used = store.read(used_bytes)?;
-    let too_big = used > signed(config.max_bytes);
     let seen: Option<i64> = store
         .read(|connection| {
             connection.query_row("SELECT min(next_offset) FROM snapshot", [], |row| row.get(0)).optional()
         })?
         .flatten();
-    store.write_blocking(move |transaction| {
-        // Strictly before the snapshot's block: offsets continue from the newest block.
-        let deleted = transaction.execute(
-            "DELETE FROM block WHERE first_offset IN (
-                SELECT first_offset FROM block
-                WHERE first_offset + records <= ?1 AND (?2 OR appended_at < ?3)
-                ORDER BY first_offset LIMIT ?4)",
-            params![seen.unwrap_or(0), too_big, old.0, MAX_DELETED],
-        )?;
-        let ids = transaction.execute(
-            "DELETE FROM block_ids WHERE first_offset IN (
-                SELECT first_offset FROM block_ids WHERE appended_at < ?1 ORDER BY first_offset LIMIT ?2)",
-            params![now.plus_millis(-2 * SPAN_MILLIS).0, MAX_DELETED],
-        )?;
-        if deleted + ids > 0 {
-            transaction.execute_batch(&format!("PRAGMA incremental_vacuum({MAX_VACUUMED_PAGES})"))?;
+    let aged = now.plus_millis(-i64::from(config.retention_days) * 86_400_000);
+    for _ in 0..MAX_ROUNDS {
+        // While it is too big, age does not count.
+        let too_big = store.read(used_bytes)? > signed(config.max_bytes);
+        let old = if too_big { now } else { aged };
+        if !store.write_blocking(move |transaction| delete(transaction, seen.unwrap_or(0), old, now))? {
+            break;
         }
-        Ok(())
-    })
+    }
+    Ok(())
+}
+
+/// Deletes blocks that the snapshot at `seen` is past and that are older than `old`; answers whether there is more.
+fn delete(transaction: &Transaction<'_>, seen: i64, old: Timestamp, now: Timestamp) -> rusqlite::Result<bool> {
+    let deleted = transaction.execute(
+        "DELETE FROM block WHERE first_offset IN (
+            SELECT first_offset FROM block WHERE first_offset + records <= ?1 AND appended_at < ?2
+            ORDER BY first_offset LIMIT ?3)",
+        params![seen, old.0, MAX_DELETED],
+    )?;
+    let ids = transaction.execute(
+        "DELETE FROM block_ids WHERE first_offset IN (
+            SELECT first_offset FROM block_ids WHERE appended_at < ?1 ORDER BY first_offset LIMIT ?2)",
+        params![now.plus_millis(-2 * SPAN_MILLIS).0, MAX_DELETED],
+    )?;
+    if deleted + ids > 0 {
+        let mut vacuum = transaction.prepare(&format!("PRAGMA incremental_vacuum({MAX_VACUUMED_PAGES})"))?;
+        let mut freed = vacuum.query([])?;
+        // Each step frees a page.
+        while freed.next()?.is_some() {}
+    }
+    Ok(deleted.max(ids) >= MAX_DELETED as usize)
 }
 
 /// Bytes of the pages in use.

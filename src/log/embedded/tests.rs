@@ -153,3 +153,37 @@ async fn retention_deletes_only_what_a_snapshot_has_seen() {
     });
     close(opened);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_too_big_refuses_what_is_unseen_shrinks_once_it_is_seen_and_gives_the_space_back() {
+    let fixture = Fixture { config: Config { max_bytes: 2 << 20, ..Config::default() }, ..Fixture::new() };
+    let opened = fixture.open();
+    let (log, store) = (&opened.0, &opened.1);
+    let padding = "x".repeat(180);
+    let block = |number: usize| (0..40).map(|item| event(&format!("{number}-{item}-{padding}"))).collect();
+    let mut written = 0;
+    let refused = loop {
+        match log.append(block(written)).await {
+            Ok(_) => written += 1,
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(refused.contains("max_bytes"), "{refused}");
+    tokio::task::block_in_place(|| {
+        let used = |store: &Store| {
+            store
+                .read(|connection| connection.pragma_query_value::<i64, _>(None, "page_count", |row| row.get(0)))
+                .unwrap()
+        };
+        let before = used(store) * 4096;
+        assert!(before > 2 << 20, "{before}");
+        let snapshot = Snapshot { offset: log.head(Partition(0)), state: Vec::new() };
+        log.commit(Partition(0), Commit { findings: Vec::new(), snapshot: Some(snapshot) }).unwrap();
+        fixture.clock.set(Timestamp(1_700_000_001_000));
+        retention::apply(store, &fixture.config, fixture.clock.now()).unwrap();
+        let after = used(store) * 4096;
+        assert!(after <= 2 << 20, "{before} became {after}");
+    });
+    assert_eq!(log.append(block(written)).await.unwrap().len(), 40, "there is room again");
+    close(opened);
+}
