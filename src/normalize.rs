@@ -8,6 +8,7 @@ use crate::event::{AuthEvent, MAX_FUTURE_MILLIS, Timestamp};
 pub mod attempt;
 pub mod clerk_webhook;
 pub mod identifier;
+mod moment;
 mod reason;
 mod text;
 
@@ -57,11 +58,21 @@ impl From<serde_json::Error> for NormalizeError {
     /// Where and what kind, never the text: serde's own message quotes the value it did not like.
     fn from(error: serde_json::Error) -> Self {
         let kind = match error.classify() {
-            serde_json::error::Category::Data => "a field has the wrong type",
+            serde_json::error::Category::Data => "a field is there twice or has the wrong type",
             serde_json::error::Category::Eof => "the JSON ends too early",
             serde_json::error::Category::Syntax | serde_json::error::Category::Io => "not JSON",
         };
         Self::Malformed(format!("{kind} (line {}, column {})", error.line(), error.column()))
+    }
+}
+
+/// Reads a JSON object. (To serde an array would do as well, its elements taken for the fields in their order.)
+fn object<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, NormalizeError> {
+    let bytes = bytes.trim_ascii();
+    match bytes.first() {
+        Some(b'{') => Ok(serde_json::from_slice(bytes)?),
+        Some(_) => Err(NormalizeError::Malformed("not a JSON object".to_owned())),
+        None => Err(NormalizeError::Malformed("there is nothing".to_owned())),
     }
 }
 

@@ -10,12 +10,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::Router;
+use axum::http::header;
+use axum::response::Response;
 use axum::routing::post;
-use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -29,18 +27,19 @@ use crate::normalize::identifier::IdentifierKey;
 use crate::secret::Secret;
 
 pub mod attempts;
+mod body;
+mod items;
+mod refused;
 pub mod signature;
+mod token;
 pub mod webhook;
 
+use refused::Refused;
 use signature::SigningKey;
+use token::Token;
 
 /// Below the 15 s after which Svix counts a delivery as failed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(12);
-/// `Retry-After` when too much is waiting: the queue is seconds deep.
-const RETRY_OVERLOADED: HeaderValue = HeaderValue::from_static("1");
-/// `Retry-After` when the disk must be looked after first.
-const RETRY_UNAVAILABLE: HeaderValue = HeaderValue::from_static("30");
-
 /// What the user can set.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -49,7 +48,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Connections at one time; Svix and a fleet of reporters keep a few dozen open.
     pub max_connections: usize,
-    /// Requests at one time beyond which 503 is answered: with bodies of at most 8 MiB this bounds their memory.
+    /// Requests that have arrived whole and wait for the log, beyond which 503 is answered: the log shares one sync of
+    /// the disk among all that wait, so more would only wait longer.
     pub max_in_flight: usize,
     /// Clerk's webhooks.
     pub clerk_webhook: webhook::Config,
@@ -128,9 +128,14 @@ pub fn router(parts: Parts) -> Result<Router, Vec<String>> {
     };
     let webhook_keys = keys("CLERK_WEBHOOK_SIGNING_SECRET", &parts.secrets.clerk_webhook);
     let attempt_keys = keys("AUTHSPIKE_ATTEMPTS_SECRET", &parts.secrets.attempts);
-    if parts.secrets.attempts_tokens.iter().any(|token| token.expose().is_empty()) {
-        faults.push("AUTHSPIKE_ATTEMPTS_TOKEN: is empty".to_owned());
-    }
+    let tokens = parts.secrets.attempts_tokens.iter().filter_map(|secret| {
+        let token = Token::new(secret);
+        if token.is_none() {
+            faults.push("AUTHSPIKE_ATTEMPTS_TOKEN: is empty".to_owned());
+        }
+        token
+    });
+    let tokens: Vec<_> = tokens.collect();
     if !faults.is_empty() {
         return Err(faults);
     }
@@ -141,13 +146,11 @@ pub fn router(parts: Parts) -> Result<Router, Vec<String>> {
         slots: Arc::new(Semaphore::new(parts.config.max_in_flight)),
     };
     let webhook = webhook::Endpoint::new(intake.clone(), &parts.config.clerk_webhook, webhook_keys);
-    let attempts =
-        attempts::Endpoint::new(intake, attempt_keys, parts.secrets.attempts_tokens.into(), parts.identifier_key);
+    let attempts = attempts::Endpoint::new(intake, attempt_keys, tokens, parts.identifier_key);
+    // Each endpoint reads its body itself, under its own limits.
     Ok(Router::new()
         .route("/webhooks/clerk", post(webhook::receive).with_state(webhook))
-        .route("/v1/attempts", post(attempts::receive).with_state(attempts))
-        // Each endpoint reads its body itself, under its own limit.
-        .layer(DefaultBodyLimit::disable()))
+        .route("/v1/attempts", post(attempts::receive).with_state(attempts)))
 }
 
 /// What both endpoints do with a verified event.
@@ -160,17 +163,19 @@ struct Intake {
 }
 
 impl Intake {
-    /// A place among the requests that may run at one time.
-    fn admit(&self, source: Source) -> Result<OwnedSemaphorePermit, Refused> {
-        self.metrics.requests.with_label_values(&[source.as_str()]).inc();
+    /// A place among the requests that may wait for the log. Taken once the body is there and believed: before that a
+    /// few hundred strangers with slow lines could hold every place.
+    fn admit(&self) -> Result<OwnedSemaphorePermit, Refused> {
         Arc::clone(&self.slots).try_acquire_owned().map_err(|_| Refused::overloaded())
     }
 
     /// Makes events durable; counts what became of each.
     async fn append(&self, source: Source, events: Vec<Normalized>) -> Result<Vec<Appended>, Refused> {
-        let clamped = events.iter().filter(|normalized| normalized.clamped).count();
-        let unknown = events.iter().filter(|normalized| normalized.unknown_type).count();
-        let outcomes: Vec<_> = events.iter().map(|normalized| normalized.event.outcome).collect();
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let _slot = self.admit()?;
+        let notes: Vec<_> = events.iter().map(|it| (it.event.outcome, it.clamped, it.unknown_type)).collect();
         let records = events.into_iter().map(|normalized| Record::Event(normalized.event)).collect();
         let appended = self.log.append(records).await.map_err(|error| match error {
             AppendError::Overloaded => Refused::overloaded(),
@@ -180,12 +185,17 @@ impl Intake {
             }
         })?;
         let label = source.as_str();
-        self.metrics.clamped.with_label_values(&[label]).inc_by(clamped as u64);
-        self.metrics.unknown_types.inc_by(unknown as u64);
-        for (outcome, appended) in outcomes.iter().zip(&appended) {
-            match appended {
-                Appended::Stored => self.metrics.events.with_label_values(&[label, outcome.as_str()]).inc(),
-                Appended::Duplicate => self.metrics.duplicates.with_label_values(&[label]).inc(),
+        for ((outcome, clamped, unknown_type), appended) in notes.into_iter().zip(&appended) {
+            if *appended == Appended::Duplicate {
+                self.metrics.duplicates.with_label_values(&[label]).inc();
+                continue;
+            }
+            self.metrics.events.with_label_values(&[label, outcome.as_str()]).inc();
+            if clamped {
+                self.metrics.clamped.with_label_values(&[label]).inc();
+            }
+            if unknown_type {
+                self.metrics.unknown_types.inc();
             }
         }
         Ok(appended)
@@ -194,66 +204,10 @@ impl Intake {
     /// Counts a refusal and makes its answer.
     fn refuse(&self, source: Source, refused: Refused) -> Response {
         self.metrics.refused.with_label_values(&[source.as_str(), refused.reason]).inc();
+        // Not louder: a stranger could fill the disk with it.
+        tracing::debug!(source = source.as_str(), reason = refused.reason, "a request was refused");
         refused.into_response()
     }
-}
-
-/// A request that is not taken: its status, its reason for the metric and the body, and words for a person.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Refused {
-    status: StatusCode,
-    reason: &'static str,
-    message: String,
-    retry_after: Option<HeaderValue>,
-}
-
-impl Refused {
-    fn new(status: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status, reason, message: message.into(), retry_after: None }
-    }
-
-    fn overloaded() -> Self {
-        let refused = Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too much is waiting; send it again");
-        Self { retry_after: Some(RETRY_OVERLOADED), ..refused }
-    }
-
-    fn unavailable() -> Self {
-        let refused =
-            Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "it cannot be stored now; send it again");
-        Self { retry_after: Some(RETRY_UNAVAILABLE), ..refused }
-    }
-
-    fn into_response(self) -> Response {
-        let body = Json(serde_json::json!({ "error": self.reason, "message": self.message }));
-        let mut response = (self.status, body).into_response();
-        if let Some(after) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, after);
-        }
-        response
-    }
-}
-
-/// The whole body, if it has at most `max` bytes: refused by its stated length, or as soon as more has come.
-async fn read_body(headers: &axum::http::HeaderMap, body: Body, max: usize) -> Result<bytes::Bytes, Refused> {
-    let too_large = || {
-        let message = format!("the body has more than {max} bytes");
-        Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
-    };
-    let stated = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if stated.is_some_and(|length| length > max as u64) {
-        return Err(too_large());
-    }
-    axum::body::to_bytes(body, max).await.map_err(|error| {
-        let mut source: &dyn std::error::Error = &error;
-        while let Some(deeper) = source.source() {
-            source = deeper;
-        }
-        if source.to_string().contains("length limit") {
-            too_large()
-        } else {
-            Refused::new(StatusCode::BAD_REQUEST, "broken_body", "the body did not arrive whole")
-        }
-    })
 }
 
 /// The media type, without its parameters, in lower case.

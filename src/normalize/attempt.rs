@@ -1,14 +1,17 @@
 //! One reported sign-in attempt: the JSON object that `POST /v1/attempts` and `replay` take.
 //!
 //! Invariant: `id` and `occurred_at` are there, and the outcome is known, by `outcome` or by `reason`; everything else is
-//! optional, and what is not in the schema is ignored. On the path of a replay, so it borrows from the input.
+//! optional, and what is not in the schema (`deploy/attempt.schema.json`) is ignored. Where both are given `outcome`
+//! decides: the reporter saw the answer, the code is its label.
+//!
+//! On the path of a replay, a million lines long, so it borrows from the input and copies only what it keeps.
 
-use serde::de::{Deserializer, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::identifier::IdentifierKey;
+use super::moment::Moment;
 use super::text::{self, Text};
-use super::{NormalizeError, Normalized, clamp, reason};
+use super::{NormalizeError, Normalized, clamp, object, reason};
 use crate::event::{Account, AuthEvent, MAX_ID_BYTES, Outcome, Source, Tenant, Timestamp};
 
 /// Longest identifier hashed: e-mail addresses end at 254 bytes.
@@ -16,77 +19,26 @@ const MAX_IDENTIFIER_BYTES: usize = 1024;
 
 #[derive(Deserialize)]
 struct Attempt<'a> {
-    #[serde(borrow)]
-    id: Option<Text<'a>>,
-    occurred_at: Option<When>,
-    outcome: Option<Reported>,
-    #[serde(borrow)]
-    reason: Option<Text<'a>>,
-    #[serde(borrow)]
-    ip: Option<Text<'a>>,
-    #[serde(borrow)]
-    user_id: Option<Text<'a>>,
-    #[serde(borrow)]
-    identifier: Option<Text<'a>>,
-    #[serde(borrow)]
-    user_agent: Option<Text<'a>>,
-    #[serde(borrow)]
-    instance_id: Option<Text<'a>>,
-    #[serde(borrow)]
-    session_id: Option<Text<'a>>,
-}
-
-/// The outcomes a report may name.
-#[derive(Clone, Copy, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Reported {
-    Success,
-    Failure,
-    Locked,
-    RateLimited,
-    Blocked,
-    Challenge,
-    PasswordCorrectStopped,
-}
-
-impl From<Reported> for Outcome {
-    fn from(reported: Reported) -> Self {
-        match reported {
-            Reported::Success => Self::Success,
-            Reported::Failure => Self::Failure,
-            Reported::Locked => Self::Locked,
-            Reported::RateLimited => Self::RateLimited,
-            Reported::Blocked => Self::Blocked,
-            Reported::Challenge => Self::Challenge,
-            Reported::PasswordCorrectStopped => Self::PasswordCorrectStopped,
-        }
-    }
-}
-
-/// RFC 3339, or milliseconds since the epoch.
-struct When(Timestamp);
-
-impl<'de> Deserialize<'de> for When {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Moment;
-        impl Visitor<'_> for Moment {
-            type Value = When;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an RFC 3339 time or milliseconds since the epoch")
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<When, E> {
-                let moment: jiff::Timestamp = text.parse().map_err(|_| E::custom("not an RFC 3339 time"))?;
-                Ok(When(Timestamp(moment.as_millisecond())))
-            }
-            fn visit_i64<E>(self, number: i64) -> Result<When, E> {
-                Ok(When(text::epoch(number)))
-            }
-            fn visit_u64<E>(self, number: u64) -> Result<When, E> {
-                Ok(When(text::epoch(i64::try_from(number).unwrap_or(i64::MAX))))
-            }
-        }
-        deserializer.deserialize_any(Moment)
-    }
+    #[serde(borrow, default)]
+    id: Text<'a>,
+    #[serde(default)]
+    occurred_at: Moment,
+    #[serde(borrow, default)]
+    outcome: Text<'a>,
+    #[serde(borrow, default)]
+    reason: Text<'a>,
+    #[serde(borrow, default)]
+    ip: Text<'a>,
+    #[serde(borrow, default)]
+    user_id: Text<'a>,
+    #[serde(borrow, default)]
+    identifier: Text<'a>,
+    #[serde(borrow, default)]
+    user_agent: Text<'a>,
+    #[serde(borrow, default)]
+    instance_id: Text<'a>,
+    #[serde(borrow, default)]
+    session_id: Text<'a>,
 }
 
 /// The event of one attempt. `received_at` is `None` in a replay: it then arrived when it happened.
@@ -98,33 +50,32 @@ pub fn normalize(
     received_at: Option<Timestamp>,
     key: &IdentifierKey,
 ) -> Result<Normalized, NormalizeError> {
-    let attempt: Attempt<'_> = serde_json::from_slice(item)?;
-    let id = text::id("id", &attempt.id.ok_or(NormalizeError::Missing("id"))?.0)?;
-    let occurred_at = attempt.occurred_at.ok_or(NormalizeError::Missing("occurred_at"))?.0;
+    let attempt: Attempt<'_> = object(item)?;
+    let id = text::id("id", attempt.id.strict("id")?.ok_or(NormalizeError::Missing("id"))?)?;
+    let occurred_at = match attempt.occurred_at {
+        Moment::At(at) => at,
+        Moment::Absent => return Err(NormalizeError::Missing("occurred_at")),
+        Moment::Other => {
+            let fault = "is neither an RFC 3339 time nor milliseconds since the epoch";
+            return Err(NormalizeError::Field { field: "occurred_at", fault });
+        }
+    };
     let received_at = received_at.unwrap_or(occurred_at);
     let (occurred_at, clamped) = clamp(occurred_at, received_at);
-    let reason = attempt.reason.filter(|reason| !reason.0.is_empty());
-    let outcome = match (attempt.outcome, &reason) {
-        (Some(reported), _) => reported.into(),
-        (None, Some(code)) => reason::outcome(&code.0),
-        (None, None) => return Err(NormalizeError::Missing("outcome")),
+    let (outcome, reason) = ending(&attempt)?;
+    let tenant = match attempt.instance_id.strict("instance_id")? {
+        Some(instance) => Tenant(text::clerk_id("instance_id", instance)?),
+        None => Tenant::UNNAMED.into(),
     };
-    let tenant = match attempt.instance_id {
-        Some(instance) if !instance.0.is_empty() => Tenant(text::id("instance_id", &instance.0)?),
-        _ => Tenant::UNNAMED.into(),
-    };
-    let identifier = match attempt.identifier {
-        Some(identifier) if identifier.0.len() > MAX_IDENTIFIER_BYTES => {
+    let identifier = match attempt.identifier.strict("identifier")? {
+        Some(identifier) if identifier.len() > MAX_IDENTIFIER_BYTES => {
             return Err(NormalizeError::Field { field: "identifier", fault: "is longer than 1024 bytes" });
         }
-        Some(identifier) if !identifier.0.trim().is_empty() => Some(key.hash(&tenant, &identifier.0)),
-        _ => None,
+        Some(identifier) if !identifier.trim().is_empty() => Some(key.hash(&tenant, identifier)),
+        Some(_) | None => None,
     };
-    let account = match optional_id("user_id", attempt.user_id)? {
-        Some(user) => Some(Account::User(user)),
-        None => identifier.map(Account::Identifier),
-    };
-    let ip = attempt.ip.map(|ip| text::ip("ip", &ip.0)).transpose()?.flatten();
+    let user = attempt.user_id.strict("user_id")?.map(|user| text::clerk_id("user_id", user)).transpose()?;
+    let session = attempt.session_id.strict("session_id")?;
     let event = AuthEvent {
         id,
         occurred_at,
@@ -132,14 +83,34 @@ pub fn normalize(
         tenant,
         source: Source::AttemptReport,
         outcome,
-        reason: reason.map(|code| text::reason(&code.0)),
-        ip,
-        account,
+        reason,
+        ip: attempt.ip.strict("ip")?.map(|ip| text::ip("ip", ip)).transpose()?.flatten(),
+        account: user.map(Account::User).or(identifier.map(Account::Identifier)),
         identifier,
-        user_agent: attempt.user_agent.and_then(|agent| text::user_agent(&agent.0)),
-        session: optional_id("session_id", attempt.session_id)?,
+        user_agent: attempt.user_agent.strict("user_agent")?.map(text::user_agent),
+        session: session.map(|session| text::clerk_id("session_id", session)).transpose()?,
     };
     Ok(Normalized { event, clamped, unknown_type: false })
+}
+
+/// How the attempt ended, and Clerk's code for it.
+fn ending(attempt: &Attempt<'_>) -> Result<(Outcome, Option<Box<str>>), NormalizeError> {
+    let reason = attempt.reason.strict("reason")?.map(|reason| text::code("reason", reason)).transpose()?;
+    let outcome = match (attempt.outcome.strict("outcome")?, &reason) {
+        (Some("success"), _) => Outcome::Success,
+        (Some("failure"), _) => Outcome::Failure,
+        (Some("locked"), _) => Outcome::Locked,
+        (Some("rate_limited"), _) => Outcome::RateLimited,
+        (Some("blocked"), _) => Outcome::Blocked,
+        (Some("challenge"), _) => Outcome::Challenge,
+        (Some("password_correct_stopped"), _) => Outcome::PasswordCorrectStopped,
+        (Some(_), _) => {
+            return Err(NormalizeError::Field { field: "outcome", fault: "is not one of the documented outcomes" });
+        }
+        (None, Some(code)) => reason::outcome(code),
+        (None, None) => return Err(NormalizeError::Missing("outcome")),
+    };
+    Ok((outcome, reason))
 }
 
 /// The `id` of an item that was refused, if it can be told: for the answer.
@@ -149,9 +120,5 @@ pub fn id_of(item: &[u8]) -> Option<String> {
     struct OnlyId {
         id: String,
     }
-    serde_json::from_slice::<OnlyId>(item).ok().map(|only| only.id).filter(|id| id.len() <= MAX_ID_BYTES)
-}
-
-fn optional_id(field: &'static str, text: Option<Text<'_>>) -> Result<Option<Box<str>>, NormalizeError> {
-    text.filter(|text| !text.0.is_empty()).map(|text| text::id(field, &text.0)).transpose()
+    object::<OnlyId>(item).ok().map(|only| only.id).filter(|id| id.len() <= MAX_ID_BYTES)
 }

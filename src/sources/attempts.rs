@@ -10,25 +10,28 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
-use serde_json::value::RawValue;
-use subtle::ConstantTimeEq as _;
 
+use super::body::{self, Budget};
+use super::items;
 use super::signature::{Signed, SigningKey};
+use super::token::{self, Token};
 use super::webhook::unbelieved;
-use super::{Intake, Refused, media_type, read_body};
-use crate::event::Source;
+use super::{Intake, Refused, media_type};
+use crate::event::{Source, Timestamp};
 use crate::log::Appended;
-use crate::normalize::attempt;
 use crate::normalize::identifier::IdentifierKey;
-use crate::secret::Secret;
+use crate::normalize::{Normalized, attempt};
 
-/// Items of one call: a few seconds of a busy app, and an answer of a few hundred kilobytes.
-const MAX_ITEMS: usize = 10_000;
 /// 10,000 items of 800 bytes; with long user agents they have 500.
 const MAX_BODY_BYTES: usize = 8 << 20;
+/// What all bodies may hold together: eight of the largest.
+const BODY_BUDGET_BYTES: usize = 64 << 20;
+/// Up to here judging a body takes less than a tenth of a millisecond, which other requests on the same thread can wait
+/// for; 8 MiB take tens of milliseconds, which they cannot.
+const MAX_INLINE_BYTES: usize = 32 * 1024;
 
 /// The endpoint.
 #[derive(Clone)]
@@ -37,18 +40,20 @@ pub(super) struct Endpoint(Arc<Shared>);
 struct Shared {
     intake: Intake,
     keys: Arc<[SigningKey]>,
-    tokens: Arc<[Secret]>,
+    tokens: Vec<Token>,
     identifier_key: IdentifierKey,
+    budget: Budget,
 }
 
 impl Endpoint {
     pub(super) fn new(
         intake: Intake,
         keys: Arc<[SigningKey]>,
-        tokens: Arc<[Secret]>,
+        tokens: Vec<Token>,
         identifier_key: IdentifierKey,
     ) -> Self {
-        Self(Arc::new(Shared { intake, keys, tokens, identifier_key }))
+        let budget = Budget::new(BODY_BUDGET_BYTES);
+        Self(Arc::new(Shared { intake, keys, tokens, identifier_key, budget }))
     }
 }
 
@@ -70,105 +75,108 @@ struct ItemAnswer {
     reason: Option<String>,
 }
 
+/// Items that can be appended, and what is to be said about each item, in order.
+#[derive(Default)]
+struct Judged {
+    good: Vec<Normalized>,
+    /// `Err`: refused, with its label and the answer to it. `Ok`: it has this id, and the log decides.
+    items: Vec<Result<String, (&'static str, ItemAnswer)>>,
+}
+
 pub(super) async fn receive(State(Endpoint(endpoint)): State<Endpoint>, request: Request) -> Response {
-    match endpoint.take(request).await {
+    match Arc::clone(&endpoint).take(request).await {
         Ok(answer) => Json(answer).into_response(),
         Err(refused) => endpoint.intake.refuse(Source::AttemptReport, refused),
     }
 }
 
 impl Shared {
-    async fn take(&self, request: Request) -> Result<Answer, Refused> {
-        let _slot = self.intake.admit(Source::AttemptReport)?;
+    async fn take(self: Arc<Self>, request: Request) -> Result<Answer, Refused> {
+        self.intake.metrics.requests.with_label_values(&[Source::AttemptReport.as_str()]).inc();
         if self.keys.is_empty() && self.tokens.is_empty() {
             let message = "attempt reports are off; set AUTHSPIKE_ATTEMPTS_TOKEN or AUTHSPIKE_ATTEMPTS_SECRET";
             return Err(Refused::new(StatusCode::NOT_FOUND, "not_configured", message));
         }
         let (head, body) = request.into_parts();
-        let now = self.intake.clock.now();
-        let by_token = self.knows_token(&head.headers)?;
-        let signed = if by_token { None } else { Some(Signed::from_headers(&head.headers, now).map_err(unbelieved)?) };
-        if !matches!(
-            media_type(&head.headers).as_deref(),
-            Some("application/json" | "application/x-ndjson" | "application/ndjson" | "application/jsonl")
-        ) {
-            let message = "the content type must be application/json or application/x-ndjson";
-            return Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", message));
-        }
-        let body = read_body(&head.headers, body, MAX_BODY_BYTES).await?;
-        if let Some(signed) = signed {
-            signed.verify(&self.keys, &body).map_err(unbelieved)?;
-        }
-        self.intake.metrics.verified.with_label_values(&[Source::AttemptReport.as_str()]).inc();
-        let items = split(&body)?;
-        self.judge(&items, now).await
+        let arrived = self.intake.clock.now();
+        self.check_headers(&head.headers, arrived)?;
+        let body = body::read(&head.headers, body, MAX_BODY_BYTES, &self.budget).await?;
+        let judged = if body.bytes.len() <= MAX_INLINE_BYTES {
+            self.judge(&head.headers, &body.bytes, arrived)?
+        } else {
+            let (this, bytes) = (Arc::clone(&self), body.bytes.clone());
+            let judged = tokio::task::spawn_blocking(move || this.judge(&head.headers, &bytes, arrived)).await;
+            judged.map_err(|_| Refused::unavailable())??
+        };
+        let appended = self.intake.append(Source::AttemptReport, judged.good).await?;
+        Ok(self.answer(judged.items, appended))
     }
 
-    async fn judge(&self, items: &[&[u8]], now: crate::event::Timestamp) -> Result<Answer, Refused> {
-        let normalized: Vec<_> =
-            items.iter().map(|item| attempt::normalize(item, Some(now), &self.identifier_key)).collect();
-        let good: Vec<_> = normalized.iter().filter_map(|result| result.as_ref().ok().cloned()).collect();
-        let mut appended = self.intake.append(Source::AttemptReport, good).await?.into_iter();
-        let mut answer = Answer::default();
-        for (item, result) in items.iter().zip(normalized) {
-            answer.results.push(match result {
+    /// What can be told before the body is read. A wrong token is refused even if a right signature stands beside it.
+    fn check_headers(&self, headers: &HeaderMap, now: Timestamp) -> Result<(), Refused> {
+        match token::is_known(headers, &self.tokens) {
+            Some(true) => {}
+            Some(false) => {
+                let message = "the bearer token is not known here";
+                return Err(Refused::new(StatusCode::UNAUTHORIZED, "bad_token", message));
+            }
+            None => {
+                Signed::from_headers(headers, now).map_err(unbelieved)?;
+            }
+        }
+        let media_type = media_type(headers);
+        if matches!(
+            media_type.as_deref(),
+            Some("application/json" | "application/x-ndjson" | "application/ndjson" | "application/jsonl")
+        ) {
+            return Ok(());
+        }
+        let message = "the content type must be application/json or application/x-ndjson";
+        Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", message))
+    }
+
+    /// Verifies the body, where it is signed, and normalises its items.
+    fn judge(&self, headers: &HeaderMap, body: &[u8], arrived: Timestamp) -> Result<Judged, Refused> {
+        if token::is_known(headers, &self.tokens) != Some(true) {
+            let signed = Signed::from_headers(headers, arrived).map_err(unbelieved)?;
+            signed.verify(&self.keys, body).map_err(unbelieved)?;
+        }
+        self.intake.metrics.verified.with_label_values(&[Source::AttemptReport.as_str()]).inc();
+        let mut judged = Judged::default();
+        let received_at = self.intake.clock.now();
+        for item in items::split(body)? {
+            judged.items.push(match attempt::normalize(item, Some(received_at), &self.identifier_key) {
                 Ok(normalized) => {
-                    let id = Some(normalized.event.id.into_string());
-                    if appended.next() == Some(Appended::Stored) {
-                        answer.accepted += 1;
-                        ItemAnswer { id, status: "accepted", reason: None }
-                    } else {
-                        answer.duplicates += 1;
-                        ItemAnswer { id, status: "duplicate", reason: None }
-                    }
+                    let id = normalized.event.id.clone().into_string();
+                    judged.good.push(normalized);
+                    Ok(id)
                 }
                 Err(error) => {
-                    answer.refused += 1;
-                    self.intake.metrics.items_refused.with_label_values(&[error.reason()]).inc();
-                    ItemAnswer { id: attempt::id_of(item), status: "refused", reason: Some(error.to_string()) }
+                    let (id, reason) = (attempt::id_of(item), Some(error.to_string()));
+                    Err((error.reason(), ItemAnswer { id, status: "refused", reason }))
                 }
             });
         }
-        Ok(answer)
+        Ok(judged)
     }
 
-    /// Whether a right token was given. A wrong one is refused even if a signature follows.
-    fn knows_token(&self, headers: &HeaderMap) -> Result<bool, Refused> {
-        let Some(given) = headers.get(header::AUTHORIZATION) else { return Ok(false) };
-        let given = given.as_bytes().strip_prefix(b"Bearer ").unwrap_or_default();
-        let known = self
-            .tokens
-            .iter()
-            .fold(subtle::Choice::from(0), |known, token| known | token.expose().as_bytes().ct_eq(given));
-        if known.into() {
-            Ok(true)
-        } else {
-            Err(Refused::new(StatusCode::UNAUTHORIZED, "bad_token", "the bearer token is not known here"))
+    fn answer(&self, items: Vec<Result<String, (&'static str, ItemAnswer)>>, appended: Vec<Appended>) -> Answer {
+        let mut appended = appended.into_iter();
+        let mut answer = Answer::default();
+        for item in items {
+            let (count, result) = match item.map(|id| (Some(id), appended.next())) {
+                Ok((id, Some(Appended::Stored))) => {
+                    (&mut answer.accepted, ItemAnswer { id, status: "accepted", reason: None })
+                }
+                Ok((id, _)) => (&mut answer.duplicates, ItemAnswer { id, status: "duplicate", reason: None }),
+                Err((reason, refused)) => {
+                    self.intake.metrics.items_refused.with_label_values(&[reason]).inc();
+                    (&mut answer.refused, refused)
+                }
+            };
+            *count += 1;
+            answer.results.push(result);
         }
+        answer
     }
-}
-
-/// The items of a body: an array's elements, or the objects one after another, on a line each or not.
-fn split(body: &[u8]) -> Result<Vec<&[u8]>, Refused> {
-    let text = body.trim_ascii();
-    let items: Vec<&[u8]> = if text.first() == Some(&b'[') {
-        let items: Vec<&RawValue> = serde_json::from_slice(text).map_err(|error| {
-            let message = format!("the array is not JSON (line {}, column {})", error.line(), error.column());
-            Refused::new(StatusCode::BAD_REQUEST, "bad_body", message)
-        })?;
-        items.into_iter().map(|item| item.get().as_bytes()).collect()
-    } else if serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok() {
-        // One object, perhaps over several lines.
-        vec![text]
-    } else {
-        text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).collect()
-    };
-    if items.is_empty() {
-        return Err(Refused::new(StatusCode::BAD_REQUEST, "bad_body", "there is no attempt in the body"));
-    }
-    if items.len() > MAX_ITEMS {
-        let message = format!("more than {MAX_ITEMS} attempts in one call");
-        return Err(Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_items", message));
-    }
-    Ok(items)
 }

@@ -62,6 +62,9 @@ async fn each_item_has_its_own_result_and_a_bad_one_loses_no_other() {
         ("id", json!("")),
         ("user_id", json!("user\u{0}")),
         ("user_id", json!(7)),
+        // What a person typed has no place in fields that are kept in the clear.
+        ("user_id", json!("alice@example.com")),
+        ("reason", json!("no account for alice@example.com")),
     ] {
         let mut item = attempt("c");
         item[field] = value;
@@ -69,14 +72,23 @@ async fn each_item_has_its_own_result_and_a_bad_one_loses_no_other() {
     }
     items.push(attempt("d").to_string());
     let answer = answer(&door, items.join("\n")).await;
-    assert_eq!((&answer["accepted"], &answer["duplicates"], &answer["refused"]), (&json!(2), &json!(1), &json!(8)));
+    assert_eq!((&answer["accepted"], &answer["duplicates"], &answer["refused"]), (&json!(2), &json!(1), &json!(10)));
     let results = answer["results"].as_array().unwrap();
     let statuses: Vec<_> = results.iter().map(|result| result["status"].as_str().unwrap()).collect();
-    let refused = vec!["refused"; 8];
+    let refused = vec!["refused"; 10];
     assert_eq!(statuses, [vec!["accepted", "duplicate"], refused, vec!["accepted"]].concat());
     assert_eq!(results[2], json!({"id": "b", "status": "refused", "reason": "occurred_at: is missing"}));
     assert_eq!(results[6]["reason"], "ip: is not an IP address");
-    assert!(!answer.to_string().contains("300.1.1.1"), "no value is quoted");
+    assert_eq!(results[9]["reason"], "user_id: is not a string");
+    for quoted in ["300.1.1.1", "alice"] {
+        assert!(!answer.to_string().contains(quoted), "{quoted} is quoted");
+    }
+    let refused = |reason| door.metrics.ingest.items_refused.with_label_values(&[reason]).get();
+    assert_eq!(
+        (refused("malformed"), refused("missing_field"), refused("bad_field")),
+        (1, 2, 7),
+        "an empty id is none"
+    );
     assert_eq!(door.events().len(), 2);
 }
 
@@ -181,6 +193,10 @@ async fn the_schema_and_the_endpoint_agree() {
         json!(7),
         json!(-1),
         json!(1.5),
+        json!(253_402_300_800_000_i64),
+        json!(1_716_883_200_000_000_i64),
+        json!("alice@example.com"),
+        json!("wrong password for alice"),
         json!(true),
         json!([]),
         json!({}),

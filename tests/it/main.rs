@@ -14,6 +14,7 @@ mod attempts;
 mod cli;
 mod config;
 mod generated;
+mod normalize;
 mod ocsf;
 mod run;
 mod signature;
