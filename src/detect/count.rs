@@ -27,15 +27,18 @@ impl Detector {
         let Some(sign_in) = self.recent.newest() else { return };
         let (at, outcome) = (sign_in.at, sign_in.outcome);
         let bucket = bucket_of(at);
-        let [address, network, account] = shares(sign_in);
+        let shares = shares(sign_in);
+        // All three look-ups before any work: they miss the cache independently, and so wait for memory together.
+        let places = shares.map(|share| share.and_then(|share| self.entities.find(&share.key)));
         let mut is_late = false;
         let mut address_is_open = false;
-        for share in [address, network, account].into_iter().flatten() {
+        for (share, found_before) in shares.into_iter().zip(places) {
+            let Some(share) = share else { continue };
             // An address with a finding of its own is explained; its network is judged by the others.
             if share.key.kind == EntityKind::Network && address_is_open && outcome == Outcome::Failure {
                 continue;
             }
-            let Some(place) = self.place(&share.key, outcome, bucket) else { continue };
+            let Some(place) = self.place(&share.key, found_before, outcome, bucket) else { continue };
             is_late |= !self.add(place, share, outcome, bucket);
             self.judge(place, outcome, at, found);
             address_is_open |= self.entities.get(place).is_some_and(|entity| entity.episode().is_some());
@@ -45,7 +48,12 @@ impl Detector {
 
     /// The entity's place. Only successes and failures admit a new one: the rest means something only where something
     /// is known.
-    fn place(&mut self, key: &Key, outcome: Outcome, bucket: Bucket) -> Option<u32> {
+    fn place(&mut self, key: &Key, before: Option<u32>, outcome: Outcome, bucket: Bucket) -> Option<u32> {
+        // Admitting one entity may have evicted another that was found before.
+        let still_there = |place: &u32| self.entities.get(*place).is_some_and(|entity| entity.key == *key);
+        if let Some(place) = before.filter(still_there) {
+            return Some(place);
+        }
         if matches!(outcome, Outcome::Success | Outcome::Failure) {
             self.entities.find_or_admit(key, bucket)
         } else {
