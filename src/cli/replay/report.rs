@@ -44,10 +44,11 @@ pub(super) fn line(out: &mut impl Write, finding: &Finding) -> io::Result<()> {
     )?;
     writeln!(
         out,
-        "{:13} {} failures, {:.0} times the normal rate at the peak, {} accounts, {} broken into [{}]",
+        "{:13} {} failures, {:.0} times the normal rate at the peak, {}{} accounts, {} broken into [{}]",
         "",
         evidence.totals.failures,
         evidence.peak.ratio,
+        if evidence.accounts.exact { "" } else { "at least " },
         evidence.accounts.total,
         evidence.compromised_total,
         finding.finding_id,
