@@ -3,41 +3,55 @@
 //! Invariant: pure. No IO, clock, threads, locks, randomness or logging: the state and the findings are a function of the
 //! records observed and their order, so a task that restarts from a snapshot and reads on makes the same findings, with
 //! the same ids, as one that never stopped. Work per event does not grow with history; memory is bounded by
-//! [`Config::max_entities`] and [`Config::max_open_findings`].
+//! [`Config::max_state_bytes`] and [`Config::max_open_findings`].
 //!
-//! How an event is judged: it is counted for its address, its network and its account (`entity`, `window`); the counts are
-//! held against what is normal there (`baseline`); if they are out of all proportion (`rules`), an `episode` opens.
+//! How an event is judged: it is counted for its address, its network and its account (`count`, `entity`, `window`) and
+//! for its tenant (`tenant`, `series`); the counts are held against what is normal there (`baseline`, `population`); if
+//! they are out of all proportion (`rules`, `judge`), an `episode` opens.
 //!
 //! Not here: reading the log, storing snapshots, publishing figures (`pipeline`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use foldhash::fast::FixedState;
-use serde::Deserialize;
 
 use crate::event::{AuthEvent, Outcome, Tenant, Timestamp};
-use crate::finding::{EntityKind, Finding, Lifecycle, Rule};
+use crate::finding::{EntityKind, Finding, Learning, Lifecycle, Rule};
 
 mod baseline;
+mod cold;
+mod config;
 mod count;
 mod distinct;
 mod entity;
 mod episode;
+mod familiar;
+mod heavy;
+mod judge;
+mod key;
+mod population;
+mod pulse;
 mod recent;
 mod rules;
+mod series;
+mod shape;
+mod sketch;
 mod snapshot;
 mod tail;
 mod tally;
+mod tenant;
 mod watermark;
 mod window;
 
+pub use config::Config;
 pub use snapshot::SnapshotError;
 
-use baseline::Population;
 use entity::Entities;
 use episode::Episode;
+use familiar::Familiar;
+use key::{Counter, Key};
 use recent::{Recent, SignIn};
-use rules::{Limits, Thresholds};
+use tenant::TenantState;
 use watermark::Watermark;
 
 /// Tenants told apart. Clerk instances of one company are a handful; events of further ones share one tenant, so that a
@@ -46,106 +60,8 @@ const MAX_TENANTS: usize = 4096;
 /// Where events of tenants beyond [`MAX_TENANTS`] are counted.
 const OVERFLOW_TENANT: &str = "(other instances)";
 
-/// What the user can set.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// How many times the normal rate of failures is an attack.
-    pub factor: f64,
-    /// Largest probability that chance alone explains the failures. About this many false findings per independent failure
-    /// are to be expected: at 100,000 failures a day, one in a hundred days.
-    pub chance: f64,
-    /// An address is taken to be shared (an office, a mobile carrier) and left alone while fewer than this many accounts
-    /// fail from it per account that gets in.
-    pub failing_per_succeeding: f64,
-    /// Fewer failing accounts of one address are never a finding.
-    pub address_minimum: u64,
-    /// So many always are, whatever is normal: the bound on what a patient attacker can teach the baseline.
-    pub address_ceiling: u64,
-    /// See `address_minimum`, for networks.
-    pub network_minimum: u64,
-    /// See `address_ceiling`, for networks.
-    pub network_ceiling: u64,
-    /// Fewer failures of one account are never a finding. Stays above Clerk's lock-out (10), where honest people pile up.
-    pub account_minimum: u64,
-    /// So many always are.
-    pub account_ceiling: u64,
-    /// A finding closes after so many minutes without anything that would keep it open.
-    pub quiet_minutes: u32,
-    /// A finding that grows is updated at most this often; a rise in severity does not wait.
-    pub update_minutes: u32,
-    /// Addresses, networks and accounts remembered, at about 150 bytes each.
-    pub max_entities: u32,
-    /// Findings open at one time; beyond it new ones are counted, not opened.
-    pub max_open_findings: u32,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            factor: 50.0,
-            chance: 1e-7,
-            failing_per_succeeding: 1.0,
-            address_minimum: 8,
-            address_ceiling: 60,
-            network_minimum: 16,
-            network_ceiling: 240,
-            account_minimum: 15,
-            account_ceiling: 60,
-            quiet_minutes: 15,
-            update_minutes: 5,
-            max_entities: 1_000_000,
-            max_open_findings: 2000,
-        }
-    }
-}
-
-impl Config {
-    /// Every fault, as `key: what is wrong`.
-    #[must_use]
-    pub fn validate(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        let mut check = |holds: bool, fault: &str| {
-            if !holds {
-                faults.push(fault.to_owned());
-            }
-        };
-        check(self.factor.is_finite() && self.factor >= 2.0, "factor: must be at least 2");
-        check(self.chance > 0.0 && self.chance <= 0.01, "chance: must be above 0 and at most 0.01");
-        check(
-            self.failing_per_succeeding.is_finite() && self.failing_per_succeeding >= 0.0,
-            "failing_per_succeeding: must be 0 or more",
-        );
-        let thresholds = self.thresholds();
-        for (key, limits, highest) in [
-            ("address", thresholds.ip, distinct::MAX_64),
-            ("network", thresholds.network, distinct::MAX_64),
-            ("account", thresholds.account, 100_000),
-        ] {
-            check(limits.minimum >= 3, &format!("{key}_minimum: must be at least 3"));
-            check(
-                (limits.minimum..=highest).contains(&limits.ceiling),
-                &format!("{key}_ceiling: must be from {key}_minimum to {highest}"),
-            );
-        }
-        check((1..=1440).contains(&self.quiet_minutes), "quiet_minutes: must be from 1 to 1440");
-        check((1..=1440).contains(&self.update_minutes), "update_minutes: must be from 1 to 1440");
-        check((1000..=1 << 30).contains(&self.max_entities), "max_entities: must be from 1000 to 1073741824");
-        check((1..=100_000).contains(&self.max_open_findings), "max_open_findings: must be from 1 to 100000");
-        faults
-    }
-
-    pub(crate) fn thresholds(&self) -> Thresholds {
-        Thresholds {
-            factor: self.factor,
-            chance: self.chance,
-            failing_per_succeeding: self.failing_per_succeeding,
-            ip: Limits { minimum: self.address_minimum, ceiling: self.address_ceiling },
-            network: Limits { minimum: self.network_minimum, ceiling: self.network_ceiling },
-            account: Limits { minimum: self.account_minimum, ceiling: self.account_ceiling },
-        }
-    }
-}
+/// How long after its end an attack's accounts are still named: whoever found a password uses it within the hour.
+const LINGER_MILLIS: i64 = 3_600_000;
 
 /// Figures about the detector itself. Counters start at zero with the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -164,32 +80,37 @@ pub struct Stats {
     pub evictions: [u64; EntityKind::ALL.len()],
     /// Bytes of one entity's state, with its share of the table.
     pub entity_bytes: u64,
+    /// Entities the memory has room for.
+    pub max_entities: u64,
+    /// First contacts forgotten while they were still in a window: the blind spot.
+    pub overwritten: u64,
+    /// Pairs of account and network, accounts and networks remembered from sign-ins.
+    pub familiar: u64,
+    /// Tenants by how far their normal has been learned, by [`Learning::ALL`].
+    pub learning: [u64; Learning::ALL.len()],
+    /// Addresses and networks that crossed their threshold as part of a distributed attack and got no finding of their own.
+    pub folded: u64,
     /// Findings open.
     pub open: u64,
     /// Event time up to which everything is believed seen.
     pub watermark: Timestamp,
 }
 
-/// What is known of one tenant.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-struct TenantState {
-    tenant: Tenant,
-    populations: [Population; EntityKind::ALL.len()],
-}
-
 /// The detector of one partition.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Detector {
     config: Config,
-    thresholds: Thresholds,
     watermark: Watermark,
     tenants: Vec<TenantState>,
-    tenant_places: HashMap<Tenant, u32, FixedState>,
+    tenant_places: HashMap<Tenant, u16, FixedState>,
     entities: Entities,
+    familiar: Familiar,
     recent: Recent,
     episodes: BTreeMap<u32, Episode>,
+    /// Which episode is whose, for those that are open or linger.
+    of_key: BTreeMap<Key, u32>,
     next_episode: u32,
-    /// When each open episode is to be looked at next.
+    /// When each episode is to be looked at next.
     deadlines: BTreeSet<(Timestamp, u32)>,
     stats: Stats,
 }
@@ -198,15 +119,17 @@ impl Detector {
     /// A detector that has seen nothing.
     #[must_use]
     pub fn new(config: &Config) -> Self {
+        let shares = config.shares();
         Self {
             config: config.clone(),
-            thresholds: config.thresholds(),
             watermark: Watermark::default(),
             tenants: Vec::new(),
             tenant_places: HashMap::default(),
-            entities: Entities::new(config.max_entities as usize),
+            entities: Entities::new(shares.entities, shares.cold),
+            familiar: Familiar::new(shares.familiar),
             recent: Recent::default(),
             episodes: BTreeMap::new(),
+            of_key: BTreeMap::new(),
             next_episode: 0,
             deadlines: BTreeSet::new(),
             stats: Stats::default(),
@@ -219,12 +142,12 @@ impl Detector {
         let at = Watermark::effective(event.occurred_at, event.received_at);
         self.watermark.on_event(at, event.received_at);
         self.settle(found);
-        if is_sign_in(event.outcome) {
-            let tenant = self.tenant(&event.tenant);
+        if is_counted(event.outcome) {
+            let tenant = self.tenant(&event.tenant, at);
             let AuthEvent { outcome, ip, account, identifier, reason, user_agent, .. } = event;
             let account = account.or_else(|| identifier.map(crate::event::Account::Identifier));
-            self.recent.push(SignIn { at, tenant, outcome, ip, account, reason, user_agent });
-            self.count(found);
+            let (strange, novel) = (false, false);
+            self.count(SignIn { at, tenant, outcome, ip, account, reason, user_agent, strange, novel }, found);
         }
     }
 
@@ -237,7 +160,9 @@ impl Detector {
     /// Whether a tick at wall time `wall` would change or close a finding.
     #[must_use]
     pub fn is_due(&self, wall: Timestamp) -> bool {
-        match (self.deadlines.first(), self.watermark.projected(wall)) {
+        // A lingering episode only waits to be forgotten; that can wait for the next event.
+        let due = self.deadlines.iter().find(|(_, id)| self.episodes.get(id).is_some_and(|one| !one.is_closed()));
+        match (due, self.watermark.projected(wall)) {
             (Some((due, _)), Some(projected)) => *due <= projected,
             _ => false,
         }
@@ -253,33 +178,52 @@ impl Detector {
     /// The findings that are open, as they stand.
     #[must_use]
     pub fn open_findings(&self) -> Vec<Finding> {
-        self.episodes.values().map(Episode::current).collect()
+        self.episodes.values().filter(|episode| !episode.is_closed()).map(Episode::current).collect()
     }
 
     /// Figures about the detector itself.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let counts = self.entities.counts();
-        Stats {
-            entities: counts.map(|(_, entities, _)| entities),
-            evictions: counts.map(|(_, _, evictions)| evictions),
+        let mut stats = Stats {
             entity_bytes: self.entities.bytes_per_entity(),
-            open: self.episodes.len() as u64,
+            max_entities: self.entities.max() as u64,
+            overwritten: self.entities.overwritten(),
+            familiar: self.familiar.len() as u64,
+            open: self.open_count() as u64,
             watermark: self.watermark.now(),
             ..self.stats
+        };
+        for counter in
+            [Counter::Address, Counter::Network, Counter::Account, Counter::AddressCodes, Counter::AccountCodes]
+        {
+            let (entities, evictions) = self.entities.counts(counter);
+            let kind = counter.kind() as usize;
+            if let (Some(count), Some(evicted)) = (stats.entities.get_mut(kind), stats.evictions.get_mut(kind)) {
+                *count += entities;
+                *evicted += evictions;
+            }
         }
+        if let Some(count) = stats.entities.get_mut(EntityKind::Tenant as usize) {
+            *count = self.tenants.len() as u64;
+        }
+        for tenant in &self.tenants {
+            if let Some(count) = stats.learning.get_mut(tenant.population.learning(self.watermark.now()) as usize) {
+                *count += 1;
+            }
+        }
+        stats
     }
 
-    fn tenant(&mut self, tenant: &Tenant) -> u32 {
+    fn tenant(&mut self, tenant: &Tenant, at: Timestamp) -> u16 {
         if let Some(place) = self.tenant_places.get(tenant) {
             return *place;
         }
         if self.tenants.len() >= MAX_TENANTS && *tenant.0 != *OVERFLOW_TENANT {
-            return self.tenant(&OVERFLOW_TENANT.into());
+            return self.tenant(&OVERFLOW_TENANT.into(), at);
         }
         #[expect(clippy::cast_possible_truncation, reason = "at most MAX_TENANTS and one")]
-        let place = self.tenants.len() as u32;
-        self.tenants.push(TenantState { tenant: tenant.clone(), populations: Default::default() });
+        let place = self.tenants.len() as u16;
+        self.tenants.push(TenantState::new(tenant.clone(), at, &self.config));
         self.tenant_places.insert(tenant.clone(), place);
         place
     }
@@ -288,20 +232,24 @@ impl Detector {
         self.settle_until(self.watermark.now(), found);
     }
 
-    /// Updates and closes the episodes whose time has come by `now`.
+    /// Updates, closes and forgets the episodes whose time has come by `now`.
     fn settle_until(&mut self, now: Timestamp, found: &mut Vec<Finding>) {
         while let Some((due, id)) = self.deadlines.first().copied()
             && due <= now
         {
             self.deadlines.pop_first();
             let Some(episode) = self.episodes.get_mut(&id) else { continue };
-            let close_at = episode.last_active_at.plus_millis(minutes(self.config.quiet_minutes));
+            if episode.is_closed() {
+                self.forget(id);
+                continue;
+            }
+            let quiet = self.config.quiet_millis(episode.span);
+            let close_at = episode.last_active_at.plus_millis(quiet);
             if due >= close_at {
                 found.push(episode.revise(Lifecycle::Closed, close_at));
-                if let Some(entity) = self.entities.get_mut(episode.place) {
-                    entity.set_episode(None);
-                }
-                self.episodes.remove(&id);
+                let key = episode.key;
+                self.thaw(&key);
+                self.deadlines.insert((close_at.plus_millis(LINGER_MILLIS), id));
                 continue;
             }
             if episode.grew {
@@ -311,10 +259,20 @@ impl Detector {
             self.deadlines.insert((next.min(close_at), id));
         }
     }
+
+    fn forget(&mut self, id: u32) {
+        let Some(episode) = self.episodes.remove(&id) else { return };
+        self.of_key.remove(&episode.key);
+        if let Some(place) = self.entities.find(&episode.key, episode.key.hash())
+            && let Some(entity) = self.entities.get_mut(place)
+        {
+            entity.set_in_episode(false);
+        }
+    }
 }
 
-/// Outcomes that say how an attempt to sign in ended; the rest is context.
-fn is_sign_in(outcome: Outcome) -> bool {
+/// Outcomes that say how an attempt to sign in went; the rest is context.
+fn is_counted(outcome: Outcome) -> bool {
     matches!(
         outcome,
         Outcome::Success
@@ -323,6 +281,7 @@ fn is_sign_in(outcome: Outcome) -> bool {
             | Outcome::Locked
             | Outcome::RateLimited
             | Outcome::Blocked
+            | Outcome::CodeSent
     )
 }
 

@@ -52,6 +52,10 @@ pub struct Finding {
     pub severity: Severity,
     /// The span of the attack.
     pub episode: Episode,
+    /// The finding this one is part of (an address of a distributed attack) or goes on from (the same entity, attacked
+    /// again within the hour).
+    #[serde(default)]
+    pub correlation: Option<Uuid>,
     /// The figures and samples that justify it.
     pub evidence: Evidence,
 }
@@ -93,11 +97,27 @@ pub enum Rule {
     NetworkFailureSpike,
     /// One account fails many times, from anywhere.
     AccountFailureSpike,
+    /// Accounts fail from networks where nobody signs in, few tries each, many in all.
+    DistributedAttack,
+    /// Codes are sent over and over: to one account, or to many from one address.
+    CodeFlood,
+    /// Accounts are locked in numbers.
+    LockoutWave,
+    /// Sign-in fails for everyone: an incident, not an attack.
+    SignInOutage,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 3] = [Self::AddressFailureSpike, Self::NetworkFailureSpike, Self::AccountFailureSpike];
+    pub const ALL: [Self; 7] = [
+        Self::AddressFailureSpike,
+        Self::NetworkFailureSpike,
+        Self::AccountFailureSpike,
+        Self::DistributedAttack,
+        Self::CodeFlood,
+        Self::LockoutWave,
+        Self::SignInOutage,
+    ];
 
     /// The value of the `rule` label, and the analytic's name.
     #[must_use]
@@ -106,6 +126,10 @@ impl Rule {
             Self::AddressFailureSpike => "address_failure_spike",
             Self::NetworkFailureSpike => "network_failure_spike",
             Self::AccountFailureSpike => "account_failure_spike",
+            Self::DistributedAttack => "distributed_attack",
+            Self::CodeFlood => "code_flood",
+            Self::LockoutWave => "lockout_wave",
+            Self::SignInOutage => "sign_in_outage",
         }
     }
 }
@@ -120,11 +144,13 @@ pub enum EntityKind {
     Network,
     /// A Clerk user, or the hash of an identifier.
     Account,
+    /// A whole Clerk instance.
+    Tenant,
 }
 
 impl EntityKind {
     /// Every kind, in the order of `as usize`.
-    pub const ALL: [Self; 3] = [Self::Ip, Self::Network, Self::Account];
+    pub const ALL: [Self; 4] = [Self::Ip, Self::Network, Self::Account, Self::Tenant];
 
     /// The value of the `kind` label.
     #[must_use]
@@ -133,6 +159,7 @@ impl EntityKind {
             Self::Ip => "ip",
             Self::Network => "network",
             Self::Account => "account",
+            Self::Tenant => "tenant",
         }
     }
 }
@@ -140,9 +167,9 @@ impl EntityKind {
 /// Who or what a finding is about, as a person would write it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Entity {
-    /// Address, network or account.
+    /// Address, network, account or tenant.
     pub kind: EntityKind,
-    /// `203.0.113.7`, `2001:db8:1:2::/64`, `203.0.113.0/24`, `user_…`, `idh_…`.
+    /// `203.0.113.7`, `2001:db8:1:2::/64`, `203.0.113.0/24`, `user_…`, `idh_…`, `ins_…`.
     pub value: String,
 }
 
@@ -158,9 +185,29 @@ pub enum Shape {
     PasswordGuessing,
     /// Mostly identifiers nobody has.
     Enumeration,
+    /// One account, many one-time codes tried.
+    CodeGuessing,
+    /// Codes sent to people who did not ask, to wear them out or to run up the bill.
+    CodeFlood,
+    /// Accounts locked on purpose.
+    LockoutWave,
+    /// Nobody attacks: sign-in itself is broken.
+    Outage,
 }
 
 impl Shape {
+    /// Every shape.
+    pub const ALL: [Self; 8] = [
+        Self::CredentialStuffing,
+        Self::PasswordSpraying,
+        Self::PasswordGuessing,
+        Self::Enumeration,
+        Self::CodeGuessing,
+        Self::CodeFlood,
+        Self::LockoutWave,
+        Self::Outage,
+    ];
+
     /// The value in findings.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -169,6 +216,10 @@ impl Shape {
             Self::PasswordSpraying => "password_spraying",
             Self::PasswordGuessing => "password_guessing",
             Self::Enumeration => "enumeration",
+            Self::CodeGuessing => "code_guessing",
+            Self::CodeFlood => "code_flood",
+            Self::LockoutWave => "lockout_wave",
+            Self::Outage => "outage",
         }
     }
 
@@ -180,6 +231,10 @@ impl Shape {
             Self::PasswordSpraying => "Password spraying",
             Self::PasswordGuessing => "Password guessing",
             Self::Enumeration => "Account enumeration",
+            Self::CodeGuessing => "Code guessing",
+            Self::CodeFlood => "Flood of one-time codes",
+            Self::LockoutWave => "Wave of lock-outs",
+            Self::Outage => "Sign-in outage",
         }
     }
 }
@@ -251,6 +306,34 @@ pub struct Evidence {
     pub compromised: Vec<Compromised>,
     /// How many there are, listed or not.
     pub compromised_total: u64,
+    /// Accounts that signed in, during an attack from many networks, from a network that neither they nor anybody else had
+    /// signed in from: some are the attacker's, some are people on a journey.
+    #[serde(default)]
+    pub suspected: Vec<Compromised>,
+    /// How many there are, listed or not.
+    #[serde(default)]
+    pub suspected_total: u64,
+    /// Networks that took part and their failures, most frequent first; for an address entity, empty.
+    #[serde(default)]
+    pub networks: Vec<Counted>,
+    /// How many took part; an estimate (2 %) above a few thousand.
+    #[serde(default)]
+    pub networks_total: u64,
+    /// Entities that crossed their own threshold as part of this attack and got no finding of their own.
+    #[serde(default)]
+    pub folded_total: u64,
+    /// What else it could be: each likely shape and how well the numbers fit it, from 0 to 1, best first.
+    #[serde(default)]
+    pub shapes: Vec<Likelihood>,
+}
+
+/// How well the numbers fit a shape.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Likelihood {
+    /// Which.
+    pub shape: Shape,
+    /// From 0 to 1, to two decimals.
+    pub fit: f64,
 }
 
 /// What one window counted.
@@ -283,6 +366,61 @@ pub struct BaselineEvidence {
     pub per_day: f64,
     /// How long this entity has been observed, in seconds.
     pub observed_seconds: u64,
+    /// How far the tenant's own normal has been learned.
+    #[serde(default)]
+    pub learning: Learning,
+}
+
+/// How far the normal of a tenant has been learned. Until it is, shipped figures and absolute bounds judge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Learning {
+    /// Less than a day was seen.
+    #[default]
+    Learning,
+    /// Less than two weeks were seen: the days of the week are not told apart yet.
+    Provisional,
+    /// Each day of the week was seen twice.
+    Learned,
+}
+
+impl Learning {
+    /// Every state, in order.
+    pub const ALL: [Self; 3] = [Self::Learning, Self::Provisional, Self::Learned];
+
+    /// The value in findings and of the `state` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Learning => "learning",
+            Self::Provisional => "provisional",
+            Self::Learned => "learned",
+        }
+    }
+}
+
+/// Why a window did or did not open a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Every condition holds.
+    Spike,
+    /// Too few failures to matter.
+    BelowMinimum,
+    /// A shared address: the people who get in from it explain those who fail.
+    SharedAddress,
+    /// One address of the network explains it; it is judged by itself.
+    OneAddress,
+    /// Not enough times normal.
+    WithinFactor,
+    /// Could be chance.
+    CouldBeChance,
+    /// Sign-in fails for everyone at the moment.
+    Outage,
+    /// The window reaches back to an attack that was already reported.
+    Reported,
+    /// The user's allow list covers it.
+    Allowed,
 }
 
 /// The rung of the ladder a baseline stands on.
@@ -326,6 +464,9 @@ pub struct Totals {
     pub rate_limited: u64,
     /// Attempts refused by policy or bot rules.
     pub blocked: u64,
+    /// One-time codes and magic links sent.
+    #[serde(default)]
+    pub codes_sent: u64,
 }
 
 /// A bounded list and how many there were in all.

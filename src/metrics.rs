@@ -87,6 +87,16 @@ pub struct DetectMetrics {
     pub entity_bytes: IntGaugeVec,
     /// `kind`
     pub evictions: IntCounterVec,
+    /// Entities the memory has room for.
+    pub max_entities: IntGauge,
+    /// First contacts forgotten while they still mattered.
+    pub forgotten_contacts: IntCounter,
+    /// Who is remembered to have signed in, and from where.
+    pub familiar: IntGauge,
+    /// `state`
+    pub tenants: IntGaugeVec,
+    /// Entities told of in the finding of a larger attack.
+    pub folded: IntCounter,
     /// `rule`
     pub windows_over_threshold: IntCounterVec,
     /// `rule`, `severity`, `lifecycle`
@@ -240,6 +250,24 @@ impl DetectMetrics {
                 "detect_evictions_total",
                 "Entities forgotten to stay within the memory bound, by kind.",
                 &["kind"],
+            )?,
+            max_entities: declare.gauge("detect_entities_max", "Entities the memory bound has room for.")?,
+            forgotten_contacts: declare.counter(
+                "detect_forgotten_contacts_total",
+                "First contacts forgotten, to stay within the memory bound, while they were in a window: the blind spot.",
+            )?,
+            familiar: declare.gauge(
+                "detect_familiar",
+                "Accounts, networks and pairs of them remembered from sign-ins of the last month or two.",
+            )?,
+            tenants: declare.gauges(
+                "detect_tenants",
+                "Instances by how far their normal has been learned: learning (a day), provisional (two weeks), learned.",
+                &["state"],
+            )?,
+            folded: declare.counter(
+                "findings_folded_total",
+                "Addresses and networks over their threshold that are told of in the finding of a larger attack.",
             )?,
             windows_over_threshold: declare.counters(
                 "detect_windows_over_threshold_total",

@@ -38,7 +38,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("detect");
     group.throughput(Throughput::Elements(BATCH as u64));
     for (entities, users) in [(10_000, 4_700), (100_000, 47_000), (1_000_000, 470_000)] {
-        let mut detector = Detector::new(&Config { max_entities: 4_000_000, ..Config::default() });
+        let mut detector = Detector::new(&Config { max_state_bytes: 2 << 30, ..Config::default() });
         let mut found = Vec::new();
         let warm = events(users, users as usize * 4);
         let last = warm.last().unwrap().occurred_at;

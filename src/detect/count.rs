@@ -1,260 +1,263 @@
-//! Counting one sign-in event for its address, its network and its account, and judging what came of it.
+//! Counting one event for everybody it concerns: its address, its network, its account, its tenant.
+//!
+//! Invariant: an event is counted once for each, whatever comes of it; what is learned from it (who signs in from where) is
+//! learned after it was judged, and never from an entity under attack.
+//!
+//! Not here: whether the counts are too many (`judge`).
 
-use super::baseline::Population;
-use super::distinct::estimate_64;
-use super::entity::{Entity, Key};
-use super::episode::Episode;
+use super::Detector;
+use super::cold::Contact;
+use super::entity::Entity;
+use super::familiar::Familiar;
+use super::key::{Counter, Key, pair};
+use super::population::Population;
 use super::recent::SignIn;
-use super::rules::{Judgement, Verdict, rounded, rule_of};
-use super::window::{Bucket, bucket_of, generation_of, start_of};
-use super::{Detector, minutes};
+use super::window::{Bucket, bucket_of, slot_of};
 use crate::event::{Address, Network, Outcome, Timestamp};
-use crate::finding::{self, BaselineEvidence, EntityKind, Finding, Lifecycle};
+use crate::finding::{Finding, Learning};
+
+/// Networks a day from which one account may speak for an address: whoever signs in from more is testing proxies.
+const MAX_CREDIT_NETWORKS: u64 = 10;
+
+/// Whom an event concerns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parties {
+    pub(super) tenant: u16,
+    pub(super) address: Option<Key>,
+    pub(super) network: Option<Key>,
+    pub(super) account: Option<Key>,
+    /// Bits of the account, or of what tells one person from the next where none is known.
+    pub(super) who: u64,
+}
 
 /// What an event adds to one entity.
-#[derive(Clone, Copy)]
-struct Share {
-    key: Key,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    pub(super) key: Key,
+    hash: u64,
     /// Who (for an account: from where); chooses a bit of the sketch.
     who: u64,
     /// Which address of a network, which network of an account.
     spread: u64,
 }
 
-impl Detector {
-    /// Counts the newest event of the ring.
-    pub(super) fn count(&mut self, found: &mut Vec<Finding>) {
-        let Some(sign_in) = self.recent.newest() else { return };
-        let (at, outcome) = (sign_in.at, sign_in.outcome);
-        let bucket = bucket_of(at);
-        let shares = shares(sign_in);
-        // All three look-ups before any work: they miss the cache independently, and so wait for memory together.
-        let places = shares.map(|share| share.and_then(|share| self.entities.find(&share.key)));
-        let mut is_late = false;
-        let mut address_is_open = false;
-        for (share, found_before) in shares.into_iter().zip(places) {
-            let Some(share) = share else { continue };
-            // An address with a finding of its own is explained; its network is judged by the others.
-            if share.key.kind == EntityKind::Network && address_is_open && outcome == Outcome::Failure {
-                continue;
-            }
-            let Some(place) = self.place(&share.key, found_before, outcome, bucket) else { continue };
-            is_late |= !self.add(place, share, outcome, bucket);
-            self.judge(place, outcome, at, found);
-            address_is_open |= self.entities.get(place).is_some_and(|entity| entity.episode().is_some());
+impl Parties {
+    pub(super) fn of(sign_in: &SignIn) -> Self {
+        let tenant = sign_in.tenant;
+        let account = sign_in.account.as_ref().map(|account| Key::account(tenant, account));
+        Self {
+            tenant,
+            address: sign_in.ip.map(|ip| Key::address(tenant, Address::of(ip))),
+            network: sign_in.ip.map(|ip| Key::network(tenant, Network::of(ip))),
+            account,
+            who: account.map_or_else(|| anonymous(sign_in), |account| account.bits()),
         }
-        self.stats.late += u64::from(is_late);
     }
 
-    /// The entity's place. Only successes and failures admit a new one: the rest means something only where something
-    /// is known.
-    fn place(&mut self, key: &Key, before: Option<u32>, outcome: Outcome, bucket: Bucket) -> Option<u32> {
+    /// What an event with this `outcome` adds to whom.
+    fn shares(&self, outcome: Outcome) -> [Option<Share>; 3] {
+        let from = self.address.map_or(0, |address| address.bits());
+        let network = self.network.map_or(0, |network| network.bits());
+        let share = |key: Key, who, spread| Share { key, hash: key.hash(), who, spread };
+        if outcome == Outcome::CodeSent {
+            return [
+                self.address.map(|key| share(key.of(Counter::AddressCodes), self.who, 0)),
+                None,
+                self.account.map(|key| share(key.of(Counter::AccountCodes), from, network)),
+            ];
+        }
+        [
+            self.address.map(|key| share(key, self.who, 0)),
+            self.network.map(|key| share(key, self.who, from)),
+            self.account.map(|key| share(key, if outcome == Outcome::Success { network } else { from }, network)),
+        ]
+    }
+}
+
+impl Detector {
+    /// Counts a sign-in event and judges what came of it.
+    pub(super) fn count(&mut self, mut sign_in: SignIn, found: &mut Vec<Finding>) {
+        let (at, outcome, parties) = (sign_in.at, sign_in.outcome, Parties::of(&sign_in));
+        let bucket = bucket_of(at);
+        let shares = parties.shares(outcome);
+        // All look-ups before any work: they miss the cache independently, and so wait for memory together.
+        let places @ [_, _, account] =
+            shares.map(|share| share.and_then(|share| self.entities.find(&share.key, share.hash)));
+        let strange_network = parties.network.is_some_and(|network| !self.familiar.contains(network.hash()));
+        let met = Met::of(&self.familiar, &parties, outcome);
+        sign_in.strange = strange_network;
+        sign_in.novel = met.novel;
+        self.recent.push(sign_in);
+
+        let credit = outcome == Outcome::Success && self.earns_credit(parties.tenant, account, met);
+        let mut is_late = false;
+        let mut independent = false;
+        let mut address_in_episode = false;
+        let mut in_episode = false;
+        for (share, before) in shares.into_iter().zip(places) {
+            let Some(share) = share else { continue };
+            let Some(place) = self.place(&share, before, outcome, credit, bucket) else { continue };
+            // An address with a finding of its own is explained; its network is judged by the others.
+            let is_network = share.key.counter == Counter::Network;
+            let explained = is_network
+                && address_in_episode
+                && outcome == Outcome::Failure
+                && !self.entities.get(place).is_some_and(Entity::is_in_episode);
+            if explained {
+                continue;
+            }
+            let day_before = self.entities.get(place).map_or(0, |entity| entity.window.distinct());
+            is_late |= !self.add(place, &share, outcome, credit, bucket);
+            self.judge(place, outcome, at, found);
+            let Some(entity) = self.entities.get(place) else { continue };
+            if share.key.counter == Counter::Address {
+                independent = entity.window.distinct() > day_before;
+                address_in_episode = entity.is_in_episode();
+            }
+            in_episode |= !share.key.counter.is_account() && entity.is_in_episode();
+        }
+        self.stats.late += u64::from(is_late);
+        if outcome == Outcome::Success {
+            self.redeem_codes(&parties, bucket);
+        }
+        self.count_for_tenant(&parties, independent, address_in_episode, found);
+        if outcome == Outcome::Success && !in_episode {
+            self.learn_success(&parties, met, credit, at);
+        }
+    }
+
+    /// Whether a success speaks for the address it came from: only of somebody who has signed in before, and not from a
+    /// dozen networks today. While a tenant is new nobody has signed in before, and everybody is believed.
+    fn earns_credit(&self, tenant: u16, account: Option<u32>, met: Met) -> bool {
+        if !met.known && self.learning(tenant) != Learning::Learning {
+            return false;
+        }
+        let networks =
+            account.and_then(|place| self.entities.get(place)).map_or(0, |account| account.window.day().succeeding);
+        networks <= MAX_CREDIT_NETWORKS
+    }
+
+    fn learning(&self, tenant: u16) -> Learning {
+        let now = self.watermark.now();
+        self.tenants.get(usize::from(tenant)).map_or(Learning::Learning, |tenant| tenant.population.learning(now))
+    }
+
+    /// A success answers the codes that were sent for it.
+    fn redeem_codes(&mut self, parties: &Parties, bucket: Bucket) {
+        if !self.tenants.get(usize::from(parties.tenant)).is_some_and(|tenant| tenant.has_codes) {
+            return;
+        }
+        let address = parties.address.map(|key| (key.of(Counter::AddressCodes), parties.who));
+        let account = parties.account.map(|key| (key.of(Counter::AccountCodes), parties.who));
+        for (key, who) in [address, account].into_iter().flatten() {
+            let Some(place) = self.entities.find(&key, key.hash()) else { continue };
+            let share = Share { key, hash: key.hash(), who, spread: 0 };
+            self.add(place, &share, Outcome::Success, true, bucket);
+        }
+    }
+
+    /// Who signs in from where, from now on. A sign-in that an open attack may have made teaches nothing.
+    fn learn_success(&mut self, parties: &Parties, met: Met, credit: bool, at: Timestamp) {
+        let (Some(account), Some(network)) = (parties.account, parties.network) else { return };
+        if met.novel && self.is_suspected(parties) {
+            return;
+        }
+        self.familiar.add(pair(account.hash(), network.hash()), at);
+        self.familiar.add(account.hash(), at);
+        if credit {
+            self.familiar.add(network.hash(), at);
+        }
+    }
+
+    /// The entity's place. Only what a counter counts, and successes, admit a new one: the rest means something only where
+    /// something is known.
+    fn place(
+        &mut self,
+        share: &Share,
+        before: Option<u32>,
+        outcome: Outcome,
+        credit: bool,
+        now: Bucket,
+    ) -> Option<u32> {
         // Admitting one entity may have evicted another that was found before.
-        let still_there = |place: &u32| self.entities.get(*place).is_some_and(|entity| entity.key == *key);
+        let still_there = |place: &u32| self.entities.get(*place).is_some_and(|entity| entity.key() == share.key);
         if let Some(place) = before.filter(still_there) {
             return Some(place);
         }
-        if matches!(outcome, Outcome::Success | Outcome::Failure) {
-            self.entities.find_or_admit(key, bucket)
+        let failure = share.key.counter.counts(outcome);
+        if failure || outcome == Outcome::Success {
+            let spread = if failure { share.spread } else { u64::from(credit) };
+            let contact = Contact { bucket: now, failure, who: share.who, spread };
+            self.entities.meet(&share.key, share.hash, contact, now)
         } else {
-            self.entities.find(key)
+            None
         }
     }
 
     /// Adds to the entity's window; answers whether the event was in time for it.
-    fn add(&mut self, place: u32, share: Share, outcome: Outcome, bucket: Bucket) -> bool {
+    fn add(&mut self, place: u32, share: &Share, outcome: Outcome, credit: bool, bucket: Bucket) -> bool {
         let Some(entity) = self.entities.get_mut(place) else { return true };
-        let populations = self.tenants.get_mut(share.key.tenant as usize).map(|tenant| &mut tenant.populations);
-        if let Some(population) = populations.and_then(|all| all.get_mut(share.key.kind as usize)) {
-            roll(entity, bucket, population);
+        if let Some(tenant) = self.tenants.get_mut(usize::from(share.key.tenant)) {
+            roll(entity, bucket, &mut tenant.population);
         }
-        match outcome {
-            Outcome::Failure => entity.window.add_failure(bucket, share.who, share.spread),
-            Outcome::Success => {
-                entity.window.add_success(bucket, share.who);
-                true
-            }
-            Outcome::PasswordCorrectStopped
-            | Outcome::Challenge
-            | Outcome::Locked
-            | Outcome::RateLimited
-            | Outcome::Blocked
-            | Outcome::CodeSent
-            | Outcome::AccountChanged
-            | Outcome::AccountDeleted
-            | Outcome::SessionEnded
-            | Outcome::Other => true,
+        if share.key.counter.counts(outcome) {
+            let unit = entity.unit();
+            return entity.window.add_failure(bucket, share.who, share.spread, unit);
         }
+        if outcome == Outcome::Success {
+            entity.set_has_succeeded();
+            entity.window.add_success(bucket, share.who, credit);
+        }
+        true
     }
+}
 
-    /// Opens an episode, or adds the event to the one that is open.
-    fn judge(&mut self, place: u32, outcome: Outcome, at: Timestamp, found: &mut Vec<Finding>) {
-        let Some(entity) = self.entities.get(place) else { return };
-        match entity.episode() {
-            Some(id) => self.continue_episode(id, place, outcome, at, found),
-            None if outcome == Outcome::Failure => self.consider(place, at, found),
-            None => {}
-        }
-    }
+/// What was known of an account before its event.
+#[derive(Clone, Copy, Debug, Default)]
+struct Met {
+    /// It has signed in before, from anywhere.
+    known: bool,
+    /// It got its password right and had never signed in from this network.
+    novel: bool,
+}
 
-    fn consider(&mut self, place: u32, at: Timestamp, found: &mut Vec<Finding>) {
-        let Some(entity) = self.entities.get(place) else { return };
-        let kind = entity.key.kind;
-        if judged_count(entity) < self.minimum(kind) {
-            return;
-        }
-        // A straggler from a window that was reported and closed: a new finding would repeat the old one, id and all.
-        if entity.baseline.is_reported(generation_of(entity.window.newest())) {
-            return;
-        }
-        let Some(judgement) = self.judgement(entity, at) else { return };
-        if judgement.verdict() != Verdict::Spike {
-            return;
-        }
-        if let Some(count) = self.stats.over_threshold.get_mut(rule_of(kind) as usize) {
-            *count += 1;
-        }
-        if self.episodes.len() >= self.config.max_open_findings as usize {
-            self.stats.suppressed += 1;
-            return;
-        }
-        self.open(place, at, found);
-    }
-
-    fn minimum(&self, kind: EntityKind) -> u64 {
-        match kind {
-            EntityKind::Ip => self.thresholds.ip.minimum,
-            EntityKind::Network => self.thresholds.network.minimum,
-            EntityKind::Account => self.thresholds.account.minimum,
-        }
-    }
-
-    fn judgement(&self, entity: &Entity, at: Timestamp) -> Option<Judgement<'_>> {
-        let kind = entity.key.kind;
-        let tenant = self.tenants.get(entity.key.tenant as usize)?;
-        let population = *tenant.populations.get(kind as usize)?;
-        let counts = entity.window.generations();
-        let (start, count) = match kind {
-            EntityKind::Account => (entity.window.ring_start(), entity.window.ring_failures()),
-            EntityKind::Ip | EntityKind::Network => (counts.start, counts.distinct),
-        };
-        Some(Judgement {
-            thresholds: &self.thresholds,
-            kind,
-            expectation: entity.baseline.expectation(population, kind),
-            start,
-            now: at.max(start_of(entity.window.newest())),
-            count,
-            succeeding: counts.distinct_successes,
-            spread: counts.spread,
-        })
-    }
-
-    fn open(&mut self, place: u32, at: Timestamp, found: &mut Vec<Finding>) {
-        let Some(entity) = self.entities.get(place) else { return };
-        let (key, counts) = (entity.key, entity.window.generations());
-        let Some(judgement) = self.judgement(entity, at) else { return };
-        let failures = if key.kind == EntityKind::Account { judgement.count } else { counts.failures };
-        let window = judgement.evidence(failures, counts.distinct, counts.successes);
-        let (baseline, name) =
-            (baseline_evidence(&judgement), self.recent.newest().and_then(|newest| name(&key, newest)));
-        let (Some(name), Some(tenant)) = (name, self.tenants.get(key.tenant as usize)) else { return };
-        let value = finding::Entity { kind: key.kind, value: name };
-        let mut episode = Episode::open(place, key, tenant.tenant.clone(), value, window, baseline);
-        episode.last_active_at = self.watermark.now();
-        let mut failing = false;
-        for sign_in in self.recent.iter().filter(|sign_in| sign_in.at >= window.start && concerns(sign_in, &key)) {
-            // What got in before the first failure is not the attacker's.
-            failing |= sign_in.outcome == Outcome::Failure;
-            if failing {
-                episode.absorb(sign_in);
-            }
-        }
-        episode.at_least_failures(failures);
-        episode.reassess();
-        found.push(episode.revise(Lifecycle::Opened, at));
-        let id = self.next_episode;
-        self.next_episode = self.next_episode.wrapping_add(1);
-        let first_look = minutes(self.config.update_minutes.min(self.config.quiet_minutes));
-        self.deadlines.insert((self.watermark.now().plus_millis(first_look), id));
-        self.episodes.insert(id, episode);
-        if let Some(entity) = self.entities.get_mut(place) {
-            entity.set_episode(Some(id));
-            entity.baseline.freeze(generation_of(entity.window.newest()));
-        }
-    }
-
-    fn continue_episode(&mut self, id: u32, place: u32, outcome: Outcome, at: Timestamp, found: &mut Vec<Finding>) {
-        let Some(entity) = self.entities.get(place) else { return };
-        let judgement = if outcome == Outcome::Failure { self.judgement(entity, at) } else { None };
-        let keeps_open = judgement.as_ref().is_some_and(Judgement::keeps_open);
-        let counts = entity.window.generations();
-        // The threshold search is worth its time only for a new peak.
-        let window = judgement
-            .filter(|judged| self.episodes.get(&id).is_some_and(|open| open.is_new_peak(judged)))
-            .map(|judged| {
-                let failures = if judged.kind == EntityKind::Account { judged.count } else { counts.failures };
-                judged.evidence(failures, counts.distinct, counts.successes)
-            });
-        let (Some(episode), Some(sign_in)) = (self.episodes.get_mut(&id), self.recent.newest()) else { return };
-        episode.absorb(sign_in);
-        if let Some(window) = window {
-            episode.raise_peak(window);
-        }
-        if keeps_open {
-            // Quiet is measured from the arrival: an attack told of late is still going on as long as more of it comes.
-            episode.last_active_at = episode.last_active_at.max(self.watermark.now());
-        }
-        if episode.reassess() {
-            found.push(episode.revise(Lifecycle::Updated, at));
-        }
-        if keeps_open && let Some(entity) = self.entities.get_mut(place) {
-            entity.baseline.freeze(generation_of(entity.window.newest()));
+impl Met {
+    fn of(familiar: &Familiar, parties: &Parties, outcome: Outcome) -> Self {
+        let right_password = matches!(outcome, Outcome::Success | Outcome::PasswordCorrectStopped);
+        match (right_password, parties.account, parties.network) {
+            (true, Some(account), Some(network)) => Self {
+                known: familiar.contains(account.hash()),
+                novel: !familiar.contains(pair(account.hash(), network.hash())),
+            },
+            _ => Self::default(),
         }
     }
 }
 
-/// Brings the entity's window to `bucket` and lets the baseline learn what has left it.
-fn roll(entity: &mut Entity, bucket: Bucket, population: &mut Population) {
-    let kind = entity.key.kind;
-    let (from, to) = (generation_of(entity.window.newest()), generation_of(bucket));
+/// Brings the entity's window to `bucket` and lets the baseline learn what has left its day.
+pub(super) fn roll(entity: &mut Entity, bucket: Bucket, population: &mut Population) {
+    if slot_of(bucket) <= slot_of(entity.window.newest()) {
+        entity.window.roll(bucket, |_, _, _| {});
+        return;
+    }
+    let (counter, has_succeeded) = (entity.key().counter, entity.has_succeeded());
     let baseline = &mut entity.baseline;
-    entity.window.roll(bucket, |number, generation| {
-        let failures = u64::from(generation.failures);
-        let count = match kind {
-            EntityKind::Account => failures,
-            EntityKind::Ip | EntityKind::Network => estimate_64(generation.failing).min(failures),
-        };
-        baseline.learn(number, count, population, kind);
+    let (first, idle) = entity.window.roll(bucket, |slot, failures, successes| {
+        let Some((learned, seconds)) = baseline.learn(slot, failures, population, counter) else { return };
+        // What nobody ever signs in from is no example of what is normal.
+        if has_succeeded {
+            population.learn(counter, learned, seconds);
+        }
+        if counter == Counter::Network && successes >= 5 {
+            population.learn_phi(super::rules::float(failures), super::rules::float(successes));
+        }
     });
-    if let Some(idle) = to.checked_sub(from + 2)
-        && idle > 0
-    {
-        baseline.learn_idle(from + 1, idle, population);
+    if idle > 0 {
+        let seconds = baseline.learn_idle(first, idle, population);
+        if has_succeeded {
+            population.learn(counter, 0.0, seconds);
+        }
     }
-}
-
-/// What the rule of its kind judges.
-fn judged_count(entity: &Entity) -> u64 {
-    match entity.key.kind {
-        EntityKind::Account => entity.window.ring_failures(),
-        EntityKind::Ip | EntityKind::Network => entity.window.generations().distinct,
-    }
-}
-
-/// What the event adds to its address, its network and its account.
-fn shares(sign_in: &SignIn) -> [Option<Share>; 3] {
-    let tenant = sign_in.tenant;
-    let account = sign_in.account.as_ref().map(|account| Key::account(tenant, account));
-    let address = sign_in.ip.map(|ip| Key::address(tenant, Address::of(ip)));
-    let network = sign_in.ip.map(|ip| Key::network(tenant, Network::of(ip)));
-    let who = account.map_or_else(|| anonymous(sign_in), |account| account.bits());
-    let from = address.map_or(0, |address| address.bits());
-    [
-        address.map(|key| Share { key, who, spread: 0 }),
-        network.map(|key| Share { key, who, spread: from }),
-        account.map(|key| Share { key, who: from, spread: network.map_or(0, |network| network.bits()) }),
-    ]
 }
 
 /// Who tried, where neither account nor identifier is known: the same browser within half a minute is one person, so that
@@ -265,36 +268,4 @@ fn anonymous(sign_in: &SignIn) -> u64 {
     hasher.write(sign_in.user_agent.as_deref().unwrap_or_default().as_bytes());
     hasher.write_u32(bucket_of(sign_in.at));
     hasher.finish()
-}
-
-fn concerns(sign_in: &SignIn, key: &Key) -> bool {
-    let theirs = match key.kind {
-        EntityKind::Ip => sign_in.ip.map(|ip| Key::address(sign_in.tenant, Address::of(ip))),
-        EntityKind::Network => sign_in.ip.map(|ip| Key::network(sign_in.tenant, Network::of(ip))),
-        EntityKind::Account => sign_in.account.as_ref().map(|account| Key::account(sign_in.tenant, account)),
-    };
-    theirs.as_ref() == Some(key)
-}
-
-/// The entity as a person writes it, from an event that concerns it.
-fn name(key: &Key, sign_in: &SignIn) -> Option<String> {
-    match key.kind {
-        EntityKind::Ip => sign_in.ip.map(|ip| Address::of(ip).to_string()),
-        EntityKind::Network => sign_in.ip.map(|ip| Network::of(ip).to_string()),
-        EntityKind::Account => sign_in.account.as_ref().map(ToString::to_string),
-    }
-}
-
-fn baseline_evidence(judgement: &Judgement<'_>) -> BaselineEvidence {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "seconds of a few weeks, never negative"
-    )]
-    let observed_seconds = judgement.expectation.observed_seconds as u64;
-    BaselineEvidence {
-        source: judgement.expectation.source,
-        per_day: rounded(judgement.expectation.expected(86_400.0), 1000.0),
-        observed_seconds,
-    }
 }

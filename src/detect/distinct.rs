@@ -36,6 +36,11 @@ pub(crate) fn is_saturated(bits: u64) -> bool {
     bits.count_ones() >= 48
 }
 
+/// See [`is_saturated`].
+pub(crate) fn is_saturated_32(bits: u32) -> bool {
+    bits.count_ones() >= 24
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,170 +1,156 @@
-//! Whom the detector knows: a bounded table of entities.
+//! Whom the detector knows: a bounded table of entities behind a doorkeeper.
 //!
 //! Invariant: at most `max` entities; when full, the least valuable of a few candidates makes room, and one with an open
-//! episode never does. An attacker who floods the table with addresses used once displaces other addresses used once, not
-//! the slow attack that has already failed five times.
+//! episode never does. A key is admitted at its second contact within a day, and nothing of the first is lost (`cold`). An
+//! attacker who floods the table with addresses used once displaces other addresses used once, not the slow attack that
+//! has already failed five times.
 //!
 //! Entities lie in one vector in order of admission (an evicted one's place is reused), so a snapshot is that vector and
 //! nothing depends on the order of a hash table.
 
-use std::hash::{BuildHasher, Hasher};
-use std::net::IpAddr;
-
-use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
-use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::baseline::Baseline;
-use super::window::{Bucket, Window};
-use crate::event::{Account, Address, Network};
-use crate::finding::EntityKind;
+use super::cold::{self, Cold, Contact};
+use super::key::{Counter, Key};
+use super::window::{Bucket, Unit, Window};
 
 /// Candidates looked at to find one to evict: enough to miss the valuable ones, few enough to cost nothing.
 const EVICTION_CANDIDATES: usize = 8;
+/// The table grows by this share, so that little of it lies idle.
+const GROWTH: usize = 32;
+/// Bytes one entity takes at most: its record, the table's slack, and its place in the index right after that has doubled.
+pub(crate) const ENTITY_BYTES: usize = size_of::<Entity>() + size_of::<Entity>() / GROWTH + 12;
 
-/// Which entity, in 24 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Key {
-    pub(crate) high: u64,
-    pub(crate) low: u64,
-    pub(crate) tenant: u32,
-    pub(crate) kind: EntityKind,
-}
-
-impl Key {
-    pub(crate) fn address(tenant: u32, address: Address) -> Self {
-        Self::of_ip(tenant, EntityKind::Ip, address.first())
-    }
-
-    pub(crate) fn network(tenant: u32, network: Network) -> Self {
-        Self::of_ip(tenant, EntityKind::Network, network.first())
-    }
-
-    fn of_ip(tenant: u32, kind: EntityKind, ip: IpAddr) -> Self {
-        let (high, low) = match ip {
-            IpAddr::V4(ip) => (0, u64::from(ip.to_bits())),
-            IpAddr::V6(ip) => split(ip.to_bits()),
-        };
-        // A native IPv6 network never starts with 96 zero bits, so the two families cannot meet.
-        Self { high, low, tenant, kind }
-    }
-
-    pub(crate) fn account(tenant: u32, account: &Account) -> Self {
-        let (high, low) = match account {
-            // Fixed keys: Clerk draws user ids, nobody can aim them at each other. The mark keeps the two kinds apart.
-            Account::User(id) => {
-                let mut hasher = SipHasher13::new_with_keys(0x6175_7468_7370_696b, 0x6163_636f_756e_7473);
-                hasher.write(id.as_bytes());
-                let hash = hasher.finish128();
-                (hash.h1 | 1, hash.h2)
-            }
-            Account::Identifier(hash) => {
-                let (high, low) = split(u128::from_be_bytes(hash.0));
-                (high & !1, low)
-            }
-        };
-        Self { high, low, tenant, kind: EntityKind::Account }
-    }
-
-    /// Well-mixed bits that choose this key's place in a sketch.
-    pub(crate) fn bits(&self) -> u64 {
-        // Multiply and fold: addresses of one network differ in a few low bits only.
-        let (high, low) = split(u128::from(self.low ^ self.high.rotate_left(23)) * 0x9e37_79b9_7f4a_7c15);
-        let (high, low) = split(u128::from(high ^ low) * 0xf39c_c060_5ced_c835);
-        high ^ low
-    }
-
-    fn hash(&self, state: &FixedState) -> u64 {
-        let mut hasher = state.build_hasher();
-        hasher.write_u64(self.low);
-        hasher.write_u64(self.high);
-        hasher.write_u64(u64::from(self.tenant) << 2 | self.kind as u64);
-        hasher.finish()
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "splits the 128 bits into two halves")]
-fn split(bits: u128) -> (u64, u64) {
-    ((bits >> 64) as u64, bits as u64)
-}
-
-/// No episode is open.
-const NO_EPISODE: u32 = u32::MAX;
-
-/// What is kept of one entity.
+/// What is kept of one entity: 112 bytes with its key.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Entity {
-    pub(crate) key: Key,
+    id: u64,
     pub(crate) window: Window,
     pub(crate) baseline: Baseline,
-    episode: u32,
+    tenant: u16,
+    counter: Counter,
+    flags: u8,
 }
+
+/// An episode of this entity is open or lingers.
+const IN_EPISODE: u8 = 1;
+/// Somebody has signed in there.
+const HAS_SUCCEEDED: u8 = 2;
 
 impl Entity {
-    pub(crate) fn episode(&self) -> Option<u32> {
-        (self.episode != NO_EPISODE).then_some(self.episode)
+    fn new(key: &Key, bucket: Bucket) -> Self {
+        Self {
+            id: key.id,
+            window: Window::starting_at(bucket),
+            baseline: Baseline::default(),
+            tenant: key.tenant,
+            counter: key.counter,
+            flags: 0,
+        }
     }
 
-    pub(crate) fn set_episode(&mut self, episode: Option<u32>) {
-        self.episode = episode.unwrap_or(NO_EPISODE);
+    pub(crate) const fn key(&self) -> Key {
+        Key { id: self.id, tenant: self.tenant, counter: self.counter }
     }
 
-    /// What would be lost: recent failures, then learned history; the time last seen breaks ties.
+    /// What its day counts.
+    pub(crate) const fn unit(&self) -> Unit {
+        unit(self.counter)
+    }
+
+    /// Whether an episode of it is open, or closed less than an hour ago.
+    pub(crate) const fn is_in_episode(&self) -> bool {
+        self.flags & IN_EPISODE != 0
+    }
+
+    pub(crate) fn set_in_episode(&mut self, holds: bool) {
+        self.set(IN_EPISODE, holds);
+    }
+
+    /// Whether anybody ever signed in there: only such entities teach the tenant what is normal.
+    pub(crate) const fn has_succeeded(&self) -> bool {
+        self.flags & HAS_SUCCEEDED != 0
+    }
+
+    pub(crate) fn set_has_succeeded(&mut self) {
+        self.set(HAS_SUCCEEDED, true);
+    }
+
+    fn set(&mut self, flag: u8, holds: bool) {
+        self.flags = if holds { self.flags | flag } else { self.flags & !flag };
+    }
+
+    /// What would be lost: recent failures, then those of the day, then learned history; the time last seen breaks ties.
     fn value(&self) -> (u64, Bucket) {
-        let failures = self.window.generations().failures;
-        let learned = u64::from(self.baseline.is_learned());
-        (failures * 2 + learned, self.window.newest())
+        let (recent, day) = (self.window.distinct(), self.window.day().distinct);
+        (recent * 4 + day * 2 + u64::from(self.baseline.is_learned()), self.window.newest())
     }
 }
 
-/// Bytes one entity takes: its record, its place in the index, and the slack both keep for growing.
-const ENTITY_BYTES: usize = size_of::<Entity>() + size_of::<u32>() + 2;
+/// What the day of a counter counts.
+pub(crate) const fn unit(counter: Counter) -> Unit {
+    if counter.is_account() { Unit::Each } else { Unit::Independent }
+}
 
 /// The table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entities {
     all: Vec<Entity>,
     index: HashTable<u32>,
-    hasher: FixedState,
+    cold: Cold,
     /// State of the generator that chooses candidates for eviction: part of the state, so that a replay evicts alike.
     draw: u64,
     max: usize,
-    counts: [u64; EntityKind::ALL.len()],
-    evictions: [u64; EntityKind::ALL.len()],
+    counts: [u64; Counter::COUNT],
+    evictions: [u64; Counter::COUNT],
 }
 
 /// What a snapshot keeps of the table.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Saved {
     all: Vec<Entity>,
+    cold: cold::Saved,
     draw: u64,
 }
 
 impl Entities {
-    pub(crate) fn new(max: usize) -> Self {
+    /// A table that takes at most `bytes` for entities and `cold_bytes` for those met once.
+    pub(crate) fn new(bytes: usize, cold_bytes: usize) -> Self {
         Self {
             all: Vec::new(),
             index: HashTable::new(),
-            hasher: FixedState::default(),
+            cold: Cold::new(cold_bytes),
             draw: 0,
-            max,
-            counts: [0; EntityKind::ALL.len()],
-            evictions: [0; EntityKind::ALL.len()],
+            max: (bytes / ENTITY_BYTES).clamp(EVICTION_CANDIDATES, u32::MAX as usize / 2),
+            counts: [0; Counter::COUNT],
+            evictions: [0; Counter::COUNT],
         }
     }
 
     pub(crate) fn save(&self) -> Saved {
-        Saved { all: self.all.clone(), draw: self.draw }
+        Saved { all: self.all.clone(), cold: self.cold.save(), draw: self.draw }
     }
 
-    pub(crate) fn restore(saved: Saved, max: usize) -> Self {
-        let mut entities = Self::new(max);
+    pub(crate) fn restore(saved: Saved, bytes: usize, cold_bytes: usize) -> Self {
+        let mut entities = Self::new(bytes, cold_bytes);
+        entities.cold = Cold::restore(saved.cold, cold_bytes);
         entities.draw = saved.draw;
         for entity in saved.all {
-            entities.push(entity);
+            // Under a bound lowered since, the rest has to make room like anybody else.
+            if entities.all.len() < entities.max {
+                entities.push(entity);
+            } else if let Some(place) = entities.candidate() {
+                entities.replace(place, entity);
+            }
         }
         entities
+    }
+
+    /// Entities the table holds at most.
+    pub(crate) fn max(&self) -> usize {
+        self.max
     }
 
     pub(crate) fn get(&self, place: u32) -> Option<&Entity> {
@@ -175,19 +161,24 @@ impl Entities {
         self.all.get_mut(place as usize)
     }
 
-    pub(crate) fn find(&self, key: &Key) -> Option<u32> {
+    /// The place of the entity with `key` and this `hash`.
+    pub(crate) fn find(&self, key: &Key, hash: u64) -> Option<u32> {
         let all = &self.all;
-        let is_key = |place: &u32| all.get(*place as usize).is_some_and(|entity| entity.key == *key);
-        self.index.find(key.hash(&self.hasher), is_key).copied()
+        let is_key = |place: &u32| all.get(*place as usize).is_some_and(|entity| entity.key() == *key);
+        self.index.find(hash, is_key).copied()
     }
 
-    /// The entity's place, admitted with an empty window at `bucket` if it is new; `None` if there is no room for it.
-    pub(crate) fn find_or_admit(&mut self, key: &Key, bucket: Bucket) -> Option<u32> {
-        if let Some(place) = self.find(key) {
-            return Some(place);
+    /// A key that is not in the table does `contact`. Answers its place if this was the second contact and there is room
+    /// for it; the first is then in its window, the second not yet.
+    pub(crate) fn meet(&mut self, key: &Key, hash: u64, contact: Contact, now: Bucket) -> Option<u32> {
+        let first = self.cold.meet(hash, contact, now)?;
+        let mut entity = Entity::new(key, first.bucket);
+        if first.failure {
+            entity.window.add_failure(first.bucket, first.who, first.spread, entity.unit());
+        } else {
+            entity.set_has_succeeded();
+            entity.window.add_success(first.bucket, first.who, first.spread & 1 == 1);
         }
-        let window = Window::starting_at(bucket);
-        let entity = Entity { key: *key, window, baseline: Baseline::default(), episode: NO_EPISODE };
         if self.all.len() < self.max {
             return Some(self.push(entity));
         }
@@ -196,33 +187,32 @@ impl Entities {
         Some(place)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "`max` is at most 2^31")]
+    #[expect(clippy::cast_possible_truncation, reason = "`max` is below 2^31")]
     fn push(&mut self, entity: Entity) -> u32 {
         if self.all.len() == self.all.capacity() {
-            // A quarter, not double: half of the memory would lie idle right after growing.
-            self.all.reserve_exact((self.all.len() / 4).max(1024));
+            self.all.reserve_exact((self.all.len() / GROWTH).max(64).min(self.max - self.all.len()));
         }
         let place = self.all.len() as u32;
-        self.count(entity.key.kind, 1);
+        self.count(entity.counter, 1);
         self.all.push(entity);
         self.link(place);
         place
     }
 
     fn link(&mut self, place: u32) {
-        let (all, hasher) = (&self.all, &self.hasher);
-        let hash_at = |place: &u32| all.get(*place as usize).map_or(0, |entity| entity.key.hash(hasher));
+        let all = &self.all;
+        let hash_at = |place: &u32| all.get(*place as usize).map_or(0, |entity| entity.key().hash());
         self.index.insert_unique(hash_at(&place), place, hash_at);
     }
 
-    fn count(&mut self, kind: EntityKind, by: i64) {
-        if let Some(count) = self.counts.get_mut(kind as usize) {
+    fn count(&mut self, counter: Counter, by: i64) {
+        if let Some(count) = self.counts.get_mut(counter as usize) {
             *count = count.saturating_add_signed(by);
         }
     }
 
     /// The least valuable of a few drawn ones without an open episode.
-    #[expect(clippy::cast_possible_truncation, reason = "places are below `max`, at most 2^31")]
+    #[expect(clippy::cast_possible_truncation, reason = "places are below `max`, which is below 2^31")]
     fn candidate(&mut self) -> Option<u32> {
         let mut best: Option<(u64, Bucket, usize)> = None;
         for _ in 0..EVICTION_CANDIDATES {
@@ -230,7 +220,7 @@ impl Entities {
             self.draw = self.draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let place = ((self.draw >> 32) as usize * self.all.len()) >> 32;
             let Some(entity) = self.all.get(place) else { continue };
-            if entity.episode().is_some() {
+            if entity.is_in_episode() {
                 continue;
             }
             let (value, newest) = entity.value();
@@ -242,95 +232,124 @@ impl Entities {
     }
 
     fn replace(&mut self, place: u32, entity: Entity) {
-        let Some(old) = self.all.get(place as usize).map(|old| old.key) else { return };
-        if let Ok(found) = self.index.find_entry(old.hash(&self.hasher), |other| *other == place) {
+        let Some(old) = self.all.get(place as usize).map(Entity::key) else { return };
+        if let Ok(found) = self.index.find_entry(old.hash(), |other| *other == place) {
             found.remove();
         }
-        if let Some(evicted) = self.evictions.get_mut(old.kind as usize) {
+        if let Some(evicted) = self.evictions.get_mut(old.counter as usize) {
             *evicted += 1;
         }
-        self.count(old.kind, -1);
-        self.count(entity.key.kind, 1);
+        self.count(old.counter, -1);
+        self.count(entity.counter, 1);
         if let Some(slot) = self.all.get_mut(place as usize) {
             *slot = entity;
         }
         self.link(place);
     }
 
-    /// Entities of each kind, and how many were evicted so far.
-    pub(crate) fn counts(&self) -> [(EntityKind, u64, u64); EntityKind::ALL.len()] {
-        let at = |counts: &[u64], kind: EntityKind| counts.get(kind as usize).copied().unwrap_or(0);
-        EntityKind::ALL.map(|kind| (kind, at(&self.counts, kind), at(&self.evictions, kind)))
+    /// Entities under `counter`, and how many were evicted so far.
+    pub(crate) fn counts(&self, counter: Counter) -> (u64, u64) {
+        let at = |counts: &[u64]| counts.get(counter as usize).copied().unwrap_or(0);
+        (at(&self.counts), at(&self.evictions))
     }
 
-    /// Bytes per entity, with the share of the slack that growing leaves.
+    /// First contacts forgotten while they were still in a window.
+    pub(crate) fn overwritten(&self) -> u64 {
+        self.cold.overwritten()
+    }
+
+    /// Bytes per entity as allocated now, with the slack of table and index.
     pub(crate) fn bytes_per_entity(&self) -> u64 {
+        // The index has a place of 4 bytes and a control byte for every 7/8 of an entry it can take.
         let allocated = self.all.capacity() * size_of::<Entity>() + self.index.capacity() * 8 / 7 * 5;
-        (allocated / self.all.len().max(1)).max(ENTITY_BYTES) as u64
+        (allocated / self.all.len().max(1)) as u64
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Address;
     use std::net::Ipv4Addr;
 
     fn key(number: u32) -> Key {
         Key::address(0, Address::of(Ipv4Addr::from_bits(number).into()))
     }
 
+    fn contact(bucket: Bucket) -> Contact {
+        Contact { bucket, failure: false, who: 1, spread: 1 }
+    }
+
+    /// Found or, after as many contacts as it takes, admitted.
+    fn known(entities: &mut Entities, number: u32, bucket: Bucket) -> Option<u32> {
+        let key = key(number);
+        let hash = key.hash();
+        entities
+            .find(&key, hash)
+            .or_else(|| entities.meet(&key, hash, contact(bucket), bucket))
+            .or_else(|| entities.meet(&key, hash, contact(bucket), bucket))
+    }
+
     #[test]
-    fn an_entity_is_small() {
-        assert!(size_of::<Entity>() <= 144, "{}", size_of::<Entity>());
-        let mut entities = Entities::new(1_000_000);
+    fn an_entity_is_small_at_every_size_of_the_table() {
+        assert_eq!(size_of::<Entity>(), 112);
+        let mut entities = Entities::new(1 << 30, 1 << 20);
         for number in 0..300_000 {
-            entities.find_or_admit(&key(number), 7);
+            known(&mut entities, number, 7);
+            if number > 10_000 && number % 997 == 0 {
+                assert!(entities.bytes_per_entity() <= 128, "{number}: {}", entities.bytes_per_entity());
+            }
         }
-        assert!(entities.bytes_per_entity() < 200, "{}", entities.bytes_per_entity());
+    }
+
+    #[test]
+    fn a_second_contact_is_admitted_and_brings_the_first_along() {
+        let mut entities = Entities::new(1 << 20, 1 << 12);
+        let failure = |bucket, who| Contact { bucket, failure: true, who, spread: 0 };
+        assert_eq!(entities.meet(&key(1), key(1).hash(), failure(100, 5), 100), None);
+        let place = entities.meet(&key(1), key(1).hash(), failure(104, 6), 104).unwrap();
+        assert_eq!(entities.find(&key(1), key(1).hash()), Some(place));
+        let window = entities.get(place).unwrap().window;
+        assert_eq!((window.newest(), window.generations().failures), (100, 1));
     }
 
     #[test]
     fn a_full_table_forgets_the_least_valuable_and_never_an_open_episode() {
-        let mut entities = Entities::new(1000);
+        let mut entities = Entities::new(1000 * ENTITY_BYTES, 1 << 12);
         for number in 0..1000 {
-            let place = entities.find_or_admit(&key(number), 100).unwrap();
+            let place = known(&mut entities, number, 100).unwrap();
             let entity = entities.get_mut(place).unwrap();
             if number < 10 {
                 for who in 0..5 {
-                    entity.window.add_failure(100, who, 0);
+                    entity.window.add_failure(100, who, 0, Unit::Independent);
                 }
             }
-            if number == 999 {
-                entity.set_episode(Some(3));
-            }
+            entity.set_in_episode(number == 999);
         }
         for number in 1000..51_000 {
-            let place = entities.find_or_admit(&key(number), 100).unwrap();
-            entities.get_mut(place).unwrap().window.add_failure(100, 1, 0);
+            let place = known(&mut entities, number, 100).unwrap();
+            entities.get_mut(place).unwrap().window.add_failure(100, 1, 0, Unit::Independent);
         }
         for number in (0..10).chain([999]) {
-            assert!(entities.find(&key(number)).is_some(), "{number} must have survived the flood");
+            assert!(entities.find(&key(number), key(number).hash()).is_some(), "{number} must have survived the flood");
         }
-        assert_eq!(entities.counts()[EntityKind::Ip as usize], (EntityKind::Ip, 1000, 50_000));
+        assert_eq!(entities.counts(Counter::Address), (1000, 50_000));
     }
 
     #[test]
     fn a_restored_table_goes_on_like_the_saved_one() {
-        let mut entities = Entities::new(64);
+        let bytes = 64 * ENTITY_BYTES;
+        let mut entities = Entities::new(bytes, 1 << 10);
         for number in 0..200 {
-            entities.find_or_admit(&key(number % 97), 100 + number);
+            known(&mut entities, number % 97, 100 + number);
         }
-        let mut restored = Entities::restore(entities.save(), 64);
+        let mut restored = Entities::restore(entities.save(), bytes, 1 << 10);
         for number in 0..200 {
-            let place = entities.find_or_admit(&key(number % 101), 400 + number);
-            assert_eq!(place, restored.find_or_admit(&key(number % 101), 400 + number));
+            let place = known(&mut entities, number % 101, 400 + number);
+            assert_eq!(place, known(&mut restored, number % 101, 400 + number));
         }
         assert_eq!(entities.all, restored.all);
-    }
-
-    #[test]
-    fn neighbouring_addresses_set_different_bits() {
-        let bits: std::collections::HashSet<u64> = (0..256).map(|number| key(number).bits() & 63).collect();
-        assert!(bits.len() > 50, "{}", bits.len());
+        let smaller = Entities::restore(entities.save(), bytes / 2, 1 << 10);
+        assert_eq!(smaller.all.len(), 32);
     }
 }

@@ -8,47 +8,51 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::entity::Key;
+use super::heavy::HeavyHitters;
+use super::key::{Counter, Key};
 use super::recent::SignIn;
-use super::rules::{Judgement, rule_of};
-use super::tally::{Distinct, Frequencies};
-use crate::event::{Address, Outcome, Tenant, Timestamp};
+use super::rules::Span;
+use super::shape::{self, Figures};
+use super::tally::Distinct;
+use crate::event::{Address, Network, Outcome, Tenant, Timestamp};
 use crate::finding::{
-    self, BaselineEvidence, Compromise, Compromised, Entity, EntityKind, Evidence, Finding, Lifecycle, Rule, Severity,
-    Shape, Totals, WindowEvidence,
+    self, BaselineEvidence, Compromise, Compromised, Entity, EntityKind, Evidence, Finding, Lifecycle, Likelihood,
+    Severity, Shape, Totals, WindowEvidence,
 };
 
 /// Compromised accounts listed in a finding; more than a team can lock by hand, few enough for one SIEM record.
 const MAX_COMPROMISED: usize = 100;
+/// Different reasons, user agents or networks counted per episode; Clerk has about 50 codes for a sign-in.
+const MAX_COUNTED: u32 = 32;
+/// Rows a finding shows.
+const MAX_SHOWN: usize = 10;
 /// An attack this large is high severity even without a known success.
 const LARGE_DISTINCT: u64 = 100;
 /// See [`LARGE_DISTINCT`].
 const LARGE_RATIO: f64 = 500.0;
 /// So many compromised accounts are critical.
 const CRITICAL_COMPROMISED: u64 = 3;
-/// From this share of unknown identifiers on, somebody is looking for accounts, not for passwords: of a leaked list, 5 to
-/// 30 % exist at any one app.
-const ENUMERATION_SHARE: f64 = 0.97;
-/// Below this share of unknown identifiers the attacker works from a list of real accounts.
-const SPRAYING_MAX_UNKNOWN: f64 = 0.3;
-/// So many tries per account, over many accounts, are rounds.
-const SPRAYING_TRIES: f64 = 2.0;
 
-/// An open episode.
+/// An episode, open or lingering.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Episode {
-    /// Where its entity lies in the table.
-    pub(crate) place: u32,
     pub(crate) key: Key,
+    pub(crate) span: Span,
     tenant: Tenant,
     entity: Entity,
     finding_id: Uuid,
     revision: u32,
+    correlation: Option<Uuid>,
+    network: Option<Key>,
+    strange: bool,
     pub(crate) severity: Severity,
     shape: Shape,
     started_at: Timestamp,
     first_seen_at: Timestamp,
     last_seen_at: Timestamp,
+    closed_at: Option<Timestamp>,
+    /// The watermark when it opened.
+    opened_at: Timestamp,
     /// The watermark at the last failure that kept it open.
     pub(crate) last_active_at: Timestamp,
     last_emitted_at: Timestamp,
@@ -57,54 +61,145 @@ pub(crate) struct Episode {
     peak: WindowEvidence,
     baseline: BaselineEvidence,
     totals: Totals,
+    code_failures: u64,
     accounts: Distinct,
     addresses: Distinct,
-    reasons: Frequencies,
-    user_agents: Frequencies,
-    compromised: Vec<Compromised>,
-    compromised_accounts: Distinct,
+    networks: HeavyHitters<String>,
+    networks_seen: Distinct,
+    reasons: HeavyHitters<String>,
+    user_agents: HeavyHitters<String>,
+    compromised: Compromises,
+    suspected: Compromises,
+    folded: u64,
+}
+
+/// What an episode begins with.
+#[derive(Clone, Debug)]
+pub(crate) struct Opening {
+    pub(crate) key: Key,
+    pub(crate) span: Span,
+    pub(crate) tenant: Tenant,
+    pub(crate) entity: Entity,
+    pub(crate) correlation: Option<Uuid>,
+    /// The network of an address.
+    pub(crate) network: Option<Key>,
+    /// Nobody signs in from there.
+    pub(crate) strange: bool,
+    pub(crate) peak: WindowEvidence,
+    pub(crate) baseline: BaselineEvidence,
+    /// The watermark.
+    pub(crate) now: Timestamp,
+}
+
+/// Accounts, each once: the first by name, all of them counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Compromises {
+    listed: Vec<Compromised>,
+    accounts: Distinct,
+}
+
+impl Compromises {
+    fn add(&mut self, hash: u64, compromised: impl FnOnce() -> Compromised) {
+        if self.accounts.contains(hash) {
+            return;
+        }
+        self.accounts.add(hash, String::new);
+        if self.listed.len() < MAX_COMPROMISED {
+            self.listed.push(compromised());
+        }
+    }
+
+    fn total(&self) -> u64 {
+        self.accounts.total()
+    }
 }
 
 impl Episode {
-    /// An episode that the window `peak` gives rise to.
-    pub(crate) fn open(
-        place: u32,
-        key: Key,
-        tenant: Tenant,
-        entity: Entity,
-        peak: WindowEvidence,
-        baseline: BaselineEvidence,
-    ) -> Self {
-        let rule = rule_of(key.kind);
+    /// The episode that `opening` gives rise to.
+    pub(crate) fn open(opening: Opening) -> Self {
+        let Opening { key, span, tenant, entity, correlation, network, strange, peak, baseline, now } = opening;
         Self {
-            place,
             key,
-            finding_id: finding::finding_id(&tenant, rule, &entity, peak.start),
+            span,
+            finding_id: finding::finding_id(&tenant, key.counter.rule(), &entity, peak.start),
             tenant,
             entity,
             revision: 0,
-            severity: Severity::Medium,
-            shape: if key.kind == EntityKind::Account { Shape::PasswordGuessing } else { Shape::CredentialStuffing },
+            correlation,
+            network,
+            strange,
+            severity: if key.counter == Counter::TenantOutage { Severity::Low } else { Severity::Medium },
+            shape: match key.counter {
+                Counter::Account => Shape::PasswordGuessing,
+                Counter::AddressCodes | Counter::AccountCodes => Shape::CodeFlood,
+                Counter::TenantLocks => Shape::LockoutWave,
+                Counter::TenantOutage => Shape::Outage,
+                Counter::Address | Counter::Network | Counter::Tenant => Shape::CredentialStuffing,
+            },
             started_at: peak.start,
             first_seen_at: peak.end,
             last_seen_at: peak.end,
-            last_active_at: peak.end,
+            closed_at: None,
+            opened_at: now,
+            last_active_at: now,
             last_emitted_at: peak.end,
             grew: false,
             peak,
             baseline,
             totals: Totals::default(),
+            code_failures: 0,
             accounts: Distinct::default(),
             addresses: Distinct::default(),
-            reasons: Frequencies::default(),
-            user_agents: Frequencies::default(),
-            compromised: Vec::new(),
-            compromised_accounts: Distinct::default(),
+            networks: HeavyHitters::new(MAX_COUNTED),
+            networks_seen: Distinct::default(),
+            reasons: HeavyHitters::new(MAX_COUNTED),
+            user_agents: HeavyHitters::new(MAX_COUNTED),
+            compromised: Compromises::default(),
+            suspected: Compromises::default(),
+            folded: 0,
         }
     }
 
-    pub(crate) fn rule(&self) -> Rule {
-        rule_of(self.key.kind)
+    pub(crate) const fn finding_id(&self) -> Uuid {
+        self.finding_id
+    }
+
+    pub(crate) const fn correlation(&self) -> Option<Uuid> {
+        self.correlation
+    }
+
+    /// It turns out to be part of a larger attack; its next revision says so.
+    pub(crate) fn join(&mut self, whole: Option<Uuid>) {
+        self.correlation = whole;
+        self.grew = true;
+    }
+
+    /// Whether it began where nobody signs in.
+    pub(crate) const fn is_strange(&self) -> bool {
+        self.strange
+    }
+
+    pub(crate) const fn opened_at(&self) -> Timestamp {
+        self.opened_at
+    }
+
+    /// Whether it is about an address of `network`.
+    pub(crate) fn is_of(&self, network: &Key) -> bool {
+        self.network.as_ref() == Some(network)
+    }
+
+    /// Whether the event comes from an address that took part.
+    pub(crate) fn implicates(&self, sign_in: &SignIn) -> bool {
+        sign_in.ip.is_some_and(|ip| self.addresses.contains(Key::address(0, Address::of(ip)).bits()))
+    }
+
+    /// Whether the account with these bits is named as broken into, or may be.
+    pub(crate) fn names(&self, account: u64) -> bool {
+        self.compromised.accounts.contains(account) || self.suspected.accounts.contains(account)
+    }
+
+    pub(crate) const fn is_closed(&self) -> bool {
+        self.closed_at.is_some()
     }
 
     /// The windows counted more than the ring of recent events still holds: the exact figure wins.
@@ -112,15 +207,24 @@ impl Episode {
         self.totals.failures = self.totals.failures.max(failures);
     }
 
-    /// Whether the judged window would be the highest so far.
-    pub(crate) fn is_new_peak(&self, judgement: &Judgement<'_>) -> bool {
-        judgement.ratio() > self.peak.ratio
+    /// Whether a window with this `ratio` would be the highest so far.
+    pub(crate) fn is_new_peak(&self, ratio: f64) -> bool {
+        ratio > self.peak.ratio
     }
 
     /// A window of this entity was judged again.
     pub(crate) fn raise_peak(&mut self, window: WindowEvidence) {
-        if window.ratio > self.peak.ratio {
+        if self.is_new_peak(window.ratio) {
             self.peak = window;
+        }
+    }
+
+    /// An entity that is part of this attack crossed its own threshold.
+    pub(crate) fn fold(&mut self, address: Option<Address>) {
+        self.folded += 1;
+        self.grew = true;
+        if let Some(address) = address {
+            self.addresses.add(Key::address(0, address).bits(), || address.to_string());
         }
     }
 
@@ -131,111 +235,135 @@ impl Episode {
             if self.totals == Totals::default() { sign_in.at } else { self.first_seen_at.min(sign_in.at) };
         self.last_seen_at = self.last_seen_at.max(sign_in.at);
         let address = sign_in.ip.map(Address::of);
-        let address_hash = address.map(|address| Key::address(0, address).bits());
         match sign_in.outcome {
-            Outcome::Failure => self.absorb_failure(sign_in, address, address_hash),
+            Outcome::Failure => self.absorb_failure(sign_in),
             Outcome::Success => self.totals.successes += 1,
             Outcome::PasswordCorrectStopped => self.totals.password_correct_stopped += 1,
             Outcome::Locked => self.totals.locked += 1,
             Outcome::RateLimited => self.totals.rate_limited += 1,
             Outcome::Blocked => self.totals.blocked += 1,
+            Outcome::CodeSent => self.totals.codes_sent += 1,
             Outcome::Challenge
-            | Outcome::CodeSent
             | Outcome::AccountChanged
             | Outcome::AccountDeleted
             | Outcome::SessionEnded
             | Outcome::Other => {}
         }
-        let implicated =
-            self.key.kind == EntityKind::Ip || address_hash.is_some_and(|hash| self.addresses.contains(hash));
-        if implicated {
-            self.absorb_compromise(sign_in, address);
+        if sign_in.outcome != Outcome::Failure && self.key.counter.counts(sign_in.outcome) {
+            self.absorb_parties(sign_in, address);
         }
+        self.absorb_compromise(sign_in, address);
     }
 
-    fn absorb_failure(&mut self, sign_in: &SignIn, address: Option<Address>, address_hash: Option<u64>) {
+    /// A success after the end of the attack; answers whether it names an account that was not named before.
+    pub(crate) fn absorb_late(&mut self, sign_in: &SignIn) -> bool {
+        let before = self.compromised.total() + self.suspected.total();
+        self.absorb_compromise(sign_in, sign_in.ip.map(Address::of));
+        self.compromised.total() + self.suspected.total() > before
+    }
+
+    fn absorb_failure(&mut self, sign_in: &SignIn) {
         self.totals.failures += 1;
-        if sign_in.reason.as_deref() == Some("form_identifier_not_found") {
-            self.totals.unknown_identifiers += 1;
-        }
+        self.totals.unknown_identifiers += u64::from(sign_in.reason.as_deref() == Some("form_identifier_not_found"));
+        self.code_failures += u64::from(sign_in.reason.as_deref().is_some_and(|reason| reason.contains("code")));
+        self.absorb_parties(sign_in, sign_in.ip.map(Address::of));
+    }
+
+    /// Who was tried, from where, with which answer.
+    fn absorb_parties(&mut self, sign_in: &SignIn, address: Option<Address>) {
+        let kind = self.key.counter.kind();
         if let Some(account) = &sign_in.account
-            && self.key.kind != EntityKind::Account
+            && kind != EntityKind::Account
         {
             self.accounts.add(Key::account(0, account).bits(), || account.to_string());
         }
-        if let (Some(address), Some(hash)) = (address, address_hash)
-            && self.key.kind != EntityKind::Ip
+        if let Some(address) = address
+            && kind != EntityKind::Ip
         {
-            self.addresses.add(hash, || address.to_string());
+            self.addresses.add(Key::address(0, address).bits(), || address.to_string());
+        }
+        if let Some(ip) = sign_in.ip
+            && matches!(kind, EntityKind::Account | EntityKind::Tenant)
+        {
+            let network = Network::of(ip);
+            self.networks_seen.add(Key::network(0, network).bits(), String::new);
+            self.networks.add(network.to_string().as_str(), 1);
         }
         if let Some(reason) = &sign_in.reason {
-            self.reasons.add(reason);
+            self.reasons.add(&**reason, 1);
         }
         if let Some(user_agent) = &sign_in.user_agent {
-            self.user_agents.add(user_agent);
+            self.user_agents.add(&**user_agent, 1);
         }
     }
 
     fn absorb_compromise(&mut self, sign_in: &SignIn, address: Option<Address>) {
-        let how = if sign_in.outcome == Outcome::Success {
-            Compromise::SignedIn
-        } else if sign_in.outcome == Outcome::PasswordCorrectStopped {
-            Compromise::PasswordCorrect
+        let how = match sign_in.outcome {
+            Outcome::Success => Compromise::SignedIn,
+            Outcome::PasswordCorrectStopped => Compromise::PasswordCorrect,
+            _ => return,
+        };
+        // An account that always signs in from there is a victim's neighbour, not a victim.
+        let (Some(account), true) = (&sign_in.account, sign_in.novel) else { return };
+        let implicated = match self.key.counter {
+            Counter::Address => true,
+            Counter::Network | Counter::Account | Counter::Tenant => self.implicates(sign_in),
+            Counter::AddressCodes | Counter::AccountCodes | Counter::TenantLocks | Counter::TenantOutage => false,
+        };
+        let list = if implicated {
+            &mut self.compromised
+        } else if self.key.counter == Counter::Tenant && sign_in.strange {
+            &mut self.suspected
         } else {
             return;
         };
-        let Some(account) = &sign_in.account else { return };
-        let hash = Key::account(0, account).bits();
-        if self.compromised_accounts.contains(hash) {
-            return;
-        }
-        self.compromised_accounts.add(hash, String::new);
-        if self.compromised.len() < MAX_COMPROMISED {
-            self.compromised.push(Compromised {
-                account: account.to_string(),
-                address: address.map(|address| address.to_string()),
-                at: sign_in.at,
-                how,
-            });
-        }
+        list.add(Key::account(0, account).bits(), || Compromised {
+            account: account.to_string(),
+            address: address.map(|address| address.to_string()),
+            at: sign_in.at,
+            how,
+        });
     }
 
     /// Judges severity and shape anew; answers whether a revision should not wait.
     pub(crate) fn reassess(&mut self) -> bool {
-        let compromised = self.compromised_accounts.sample().total;
-        let severity = if compromised >= CRITICAL_COMPROMISED {
+        let before = self.severity;
+        self.severity = self.severity.max(self.current_severity());
+        let likely = self.likelihoods();
+        let fit = |shape: Shape| likely.iter().find(|one| one.shape == shape).map_or(0.0, |one| one.fit);
+        if let Some(best) = likely.first()
+            && best.fit > fit(self.shape) + if self.revision == 0 { 0.0 } else { shape::MARGIN }
+        {
+            self.shape = best.shape;
+        }
+        self.severity > before
+    }
+
+    fn current_severity(&self) -> Severity {
+        if self.key.counter == Counter::TenantOutage {
+            return Severity::Low;
+        }
+        let compromised = self.compromised.total();
+        if compromised >= CRITICAL_COMPROMISED {
             Severity::Critical
         } else if compromised > 0
-            || self.accounts.sample().total.max(self.peak.distinct) >= LARGE_DISTINCT
+            || self.accounts.total().max(self.peak.distinct) >= LARGE_DISTINCT
             || self.peak.ratio >= LARGE_RATIO
         {
             Severity::High
         } else {
             Severity::Medium
-        };
-        let before = self.severity;
-        self.severity = self.severity.max(severity);
-        self.shape = self.current_shape();
-        self.severity > before
+        }
     }
 
-    fn current_shape(&self) -> Shape {
-        if self.key.kind == EntityKind::Account {
-            return Shape::PasswordGuessing;
-        }
-        #[expect(clippy::cast_precision_loss, reason = "shares and means need no more than 52 bits")]
-        let (failures, unknown, accounts) = (
-            self.totals.failures.max(1) as f64,
-            self.totals.unknown_identifiers as f64,
-            self.accounts.sample().total.max(1) as f64,
-        );
-        if unknown / failures >= ENUMERATION_SHARE && self.compromised.is_empty() {
-            Shape::Enumeration
-        } else if failures / accounts >= SPRAYING_TRIES && unknown / failures < SPRAYING_MAX_UNKNOWN {
-            Shape::PasswordSpraying
-        } else {
-            Shape::CredentialStuffing
-        }
+    fn likelihoods(&self) -> Vec<Likelihood> {
+        shape::likelihoods(&Figures {
+            counter: self.key.counter,
+            totals: self.totals,
+            accounts: self.accounts.total(),
+            code_failures: self.code_failures,
+            compromised: self.compromised.total(),
+        })
     }
 
     /// The next revision.
@@ -243,12 +371,19 @@ impl Episode {
         self.revision += 1;
         self.grew = false;
         self.last_emitted_at = self.last_emitted_at.max(at);
+        if lifecycle == Lifecycle::Closed {
+            self.closed_at = self.closed_at.or(Some(self.last_emitted_at));
+        }
         self.view(lifecycle)
     }
 
-    /// The newest revision, as an opened or updated finding.
+    /// The newest revision.
     pub(crate) fn current(&self) -> Finding {
-        self.view(if self.revision == 1 { Lifecycle::Opened } else { Lifecycle::Updated })
+        self.view(match (self.is_closed(), self.revision) {
+            (true, _) => Lifecycle::Closed,
+            (false, 1) => Lifecycle::Opened,
+            (false, _) => Lifecycle::Updated,
+        })
     }
 
     fn view(&self, lifecycle: Lifecycle) -> Finding {
@@ -259,7 +394,7 @@ impl Episode {
             lifecycle,
             at: self.last_emitted_at,
             tenant: self.tenant.clone(),
-            rule: self.rule(),
+            rule: self.key.counter.rule(),
             entity: self.entity.clone(),
             shape: self.shape,
             severity: self.severity,
@@ -267,19 +402,30 @@ impl Episode {
                 started_at: self.started_at,
                 first_seen_at: self.first_seen_at,
                 last_seen_at: self.last_seen_at,
-                closed_at: (lifecycle == Lifecycle::Closed).then_some(self.last_emitted_at),
+                closed_at: self.closed_at,
             },
-            evidence: Evidence {
-                peak: self.peak,
-                baseline: self.baseline,
-                totals: self.totals,
-                accounts: self.accounts.sample(),
-                addresses: self.addresses.sample(),
-                reasons: self.reasons.shown(),
-                user_agents: self.user_agents.shown(),
-                compromised: self.compromised.clone(),
-                compromised_total: self.compromised_accounts.sample().total,
-            },
+            correlation: self.correlation,
+            evidence: self.evidence(),
+        }
+    }
+
+    fn evidence(&self) -> Evidence {
+        Evidence {
+            peak: self.peak,
+            baseline: self.baseline,
+            totals: self.totals,
+            accounts: self.accounts.sample(),
+            addresses: self.addresses.sample(),
+            reasons: self.reasons.shown(MAX_SHOWN),
+            user_agents: self.user_agents.shown(MAX_SHOWN),
+            compromised: self.compromised.listed.clone(),
+            compromised_total: self.compromised.total(),
+            suspected: self.suspected.listed.clone(),
+            suspected_total: self.suspected.total(),
+            networks: self.networks.shown(MAX_SHOWN),
+            networks_total: self.networks_seen.total(),
+            folded_total: self.folded,
+            shapes: self.likelihoods(),
         }
     }
 }

@@ -18,12 +18,16 @@ const MAX_EVENTS: usize = 16_384;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SignIn {
     pub(crate) at: Timestamp,
-    pub(crate) tenant: u32,
+    pub(crate) tenant: u16,
     pub(crate) outcome: Outcome,
     pub(crate) ip: Option<IpAddr>,
     pub(crate) account: Option<Account>,
     pub(crate) reason: Option<Box<str>>,
     pub(crate) user_agent: Option<Box<str>>,
+    /// Nobody had signed in from this network.
+    pub(crate) strange: bool,
+    /// This account had not signed in from this network.
+    pub(crate) novel: bool,
 }
 
 /// The ring.

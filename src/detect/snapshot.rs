@@ -7,14 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::entity::{Entities, Saved};
+use super::entity::{self, Entities};
 use super::episode::Episode;
+use super::familiar::{self, Familiar};
+use super::key::Key;
 use super::recent::Recent;
+use super::tenant::TenantState;
 use super::watermark::Watermark;
-use super::{Config, Detector, TenantState};
+use super::{Config, Detector};
 use crate::event::Timestamp;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The snapshot is not one of this version's.
 #[derive(Debug, thiserror::Error)]
@@ -34,9 +37,11 @@ pub enum SnapshotError {
 struct Written<'a> {
     watermark: Watermark,
     tenants: &'a [TenantState],
-    entities: Saved,
+    entities: entity::Saved,
+    familiar: familiar::Saved,
     recent: &'a Recent,
     episodes: &'a BTreeMap<u32, Episode>,
+    of_key: &'a BTreeMap<Key, u32>,
     next_episode: u32,
     deadlines: &'a BTreeSet<(Timestamp, u32)>,
 }
@@ -45,9 +50,11 @@ struct Written<'a> {
 struct Read {
     watermark: Watermark,
     tenants: Vec<TenantState>,
-    entities: Saved,
+    entities: entity::Saved,
+    familiar: familiar::Saved,
     recent: Recent,
     episodes: BTreeMap<u32, Episode>,
+    of_key: BTreeMap<Key, u32>,
     next_episode: u32,
     deadlines: BTreeSet<(Timestamp, u32)>,
 }
@@ -62,8 +69,10 @@ impl Detector {
             watermark: self.watermark,
             tenants: &self.tenants,
             entities: self.entities.save(),
+            familiar: self.familiar.save(),
             recent: &self.recent,
             episodes: &self.episodes,
+            of_key: &self.of_key,
             next_episode: self.next_episode,
             deadlines: &self.deadlines,
         };
@@ -84,9 +93,15 @@ impl Detector {
         detector.watermark = read.watermark;
         detector.tenant_places = (0..).zip(&read.tenants).map(|(place, state)| (state.tenant.clone(), place)).collect();
         detector.tenants = read.tenants;
-        detector.entities = Entities::restore(read.entities, config.max_entities as usize);
+        for tenant in &mut detector.tenants {
+            tenant.thresholds = config.thresholds();
+        }
+        let shares = config.shares();
+        detector.entities = Entities::restore(read.entities, shares.entities, shares.cold);
+        detector.familiar = Familiar::restore(read.familiar, shares.familiar);
         detector.recent = read.recent;
         detector.episodes = read.episodes;
+        detector.of_key = read.of_key;
         detector.next_episode = read.next_episode;
         detector.deadlines = read.deadlines;
         Ok(detector)

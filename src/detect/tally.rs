@@ -1,24 +1,19 @@
-//! Bounded lists for evidence: how many different values there were, how often each, and the first few of them.
+//! How many different values there were, and the first few of them by name.
 //!
-//! Invariant: a count is exact or says that it is not; the same events in the same order give the same lists.
+//! Invariant: a count is exact or says that it is not; the same events in the same order give the same list.
+//!
+//! Not here: which came most often (`heavy`).
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::finding::{Counted, Sample};
+use crate::finding::Sample;
 
 /// Values named in a finding: what a person reads and an OCSF record carries.
 const MAX_SAMPLES: usize = 20;
 /// Different values told apart per episode; at most 2,000 episodes are open, so all of them stay below 150 MB.
 const MAX_DISTINCT: usize = 2048;
-/// Different reasons or user agents counted per episode; Clerk has about 50 codes for a sign-in.
-const MAX_COUNTED: usize = 32;
-/// Rows a finding shows.
-const MAX_SHOWN: usize = 10;
-/// The row of everything beyond [`MAX_COUNTED`].
-const OTHERS: &str = "(others)";
-
 /// Different values, the first few by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Distinct {
@@ -47,43 +42,13 @@ impl Distinct {
         self.seen.contains(&hash)
     }
 
+    /// Different values; a lower bound once [`MAX_DISTINCT`] are known.
+    pub(crate) fn total(&self) -> u64 {
+        self.seen.len() as u64
+    }
+
     pub(crate) fn sample(&self) -> Sample {
         Sample { values: self.first.clone(), total: self.seen.len() as u64, exact: !self.overflowed }
-    }
-}
-
-/// How often each value was seen.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Frequencies {
-    counts: Vec<(Box<str>, u64)>,
-    others: u64,
-}
-
-impl Frequencies {
-    pub(crate) fn add(&mut self, value: &str) {
-        if let Some((_, count)) = self.counts.iter_mut().find(|(known, _)| **known == *value) {
-            *count += 1;
-        } else if self.counts.len() < MAX_COUNTED {
-            self.counts.push((value.into(), 1));
-        } else {
-            self.others += 1;
-        }
-    }
-
-    /// Most frequent first; what is not shown by name is in one last row.
-    pub(crate) fn shown(&self) -> Vec<Counted> {
-        let mut sorted: Vec<_> = self.counts.iter().collect();
-        sorted.sort_by(|(a, a_count), (b, b_count)| b_count.cmp(a_count).then_with(|| a.cmp(b)));
-        let others = self.others + sorted.iter().skip(MAX_SHOWN).map(|(_, count)| count).sum::<u64>();
-        let mut shown: Vec<_> = sorted
-            .into_iter()
-            .take(MAX_SHOWN)
-            .map(|(value, count)| Counted { value: value.to_string(), count: *count })
-            .collect();
-        if others > 0 {
-            shown.push(Counted { value: OTHERS.into(), count: others });
-        }
-        shown
     }
 }
 
@@ -102,18 +67,5 @@ mod tests {
         assert_eq!(sample.values.first().map(String::as_str), Some("0"));
         distinct.add(9999, || "late".into());
         assert_eq!((distinct.sample().total, distinct.sample().exact), (2048, false));
-    }
-
-    #[test]
-    fn frequencies_add_up_however_many_values_there_are() {
-        let mut frequencies = Frequencies::default();
-        for number in 0..1000 {
-            frequencies.add(&format!("agent {}", number % 100));
-            frequencies.add("the usual");
-        }
-        let shown = frequencies.shown();
-        assert_eq!(shown.first(), Some(&Counted { value: "the usual".into(), count: 1000 }));
-        assert_eq!(shown.len(), MAX_SHOWN + 1);
-        assert_eq!(shown.iter().map(|row| row.count).sum::<u64>(), 2000);
     }
 }

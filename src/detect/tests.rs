@@ -96,7 +96,7 @@ fn one_account_failing_over_and_over_is_guessing_wherever_it_comes_from() {
     let found = run((0..40).map(|try_| failure(f64::from(try_) * 5.0, addresses(try_), 1)));
     assert_eq!(found[0].entity.value, "user_1");
     assert_eq!(found[0].shape, Shape::PasswordGuessing);
-    assert_eq!(found[0].evidence.peak.failures, 15);
+    assert_eq!((found[0].evidence.peak.failures, found[0].evidence.networks_total), (6, 6), "few from many networks");
     assert_eq!(found.last().unwrap().evidence.addresses.total, 40);
     assert!(found.iter().all(|finding| finding.finding_id == found[0].finding_id));
 }
@@ -209,7 +209,7 @@ fn silence_closes_a_finding_at_the_same_moment_and_with_the_same_bytes_as_traffi
 
 #[test]
 fn a_flood_of_addresses_used_once_does_not_flush_a_slow_attack() {
-    let config = Config { max_entities: 5000, ..Config::default() };
+    let config = Config { max_state_bytes: 1 << 20, ..Config::default() };
     let mut detector = Detector::new(&config);
     let mut found = Vec::new();
     let slow = ip("203.0.113.7");
@@ -223,8 +223,8 @@ fn a_flood_of_addresses_used_once_does_not_flush_a_slow_attack() {
         }
     }
     let stats = detector.stats();
-    assert_eq!(stats.entities.iter().sum::<u64>(), 5000);
-    assert!(stats.evictions.iter().sum::<u64>() > 20_000);
+    assert!(stats.entities.iter().sum::<u64>() < 100, "met once is not admitted");
+    assert!(stats.overwritten > 5000, "and the doorkeeper forgets the oldest");
     assert!(found.iter().any(|finding| finding.entity.value == "203.0.113.7"), "{}", found.len());
 }
 
@@ -249,7 +249,7 @@ fn a_snapshot_of_another_version_is_refused() {
     bytes[0] = 200;
     assert!(matches!(Detector::restore(&Config::default(), &bytes), Err(SnapshotError::Version(200))));
     assert!(matches!(Detector::restore(&Config::default(), &[]), Err(SnapshotError::Empty)));
-    bytes[0] = 1;
+    bytes[0] = 2;
     bytes.truncate(3);
     assert!(matches!(Detector::restore(&Config::default(), &bytes), Err(SnapshotError::Damaged(_))));
 }
@@ -289,7 +289,7 @@ proptest! {
 
     #[test]
     fn a_restart_at_any_point_changes_nothing(history in histories(), cut in 0.0..1.0_f64) {
-        let config = Config { max_entities: 1000, quiet_minutes: 3, update_minutes: 1, ..Config::default() };
+        let config = Config { max_state_bytes: 1 << 20, quiet_minutes: 3, update_minutes: 1, ..Config::default() };
         let mut uninterrupted = Vec::new();
         let mut detector = Detector::new(&config);
         drive(&mut detector, &history, 0.0, &mut uninterrupted);
@@ -323,7 +323,7 @@ proptest! {
                 None => prop_assert_eq!((finding.revision, finding.lifecycle), (1, Lifecycle::Opened)),
                 Some(before) => {
                     prop_assert_eq!(finding.revision, before.revision + 1);
-                    prop_assert!(before.lifecycle != Lifecycle::Closed);
+                    prop_assert!(before.lifecycle != Lifecycle::Closed || finding.lifecycle == Lifecycle::Closed);
                     prop_assert!(finding.severity >= before.severity && finding.at >= before.at);
                     prop_assert!(finding.evidence.totals.failures >= before.evidence.totals.failures);
                 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::detect::Stats;
-use crate::finding::{EntityKind, Finding, Lifecycle, Rule};
+use crate::finding::{EntityKind, Finding, Learning, Lifecycle, Rule};
 use crate::log::Partition;
 use crate::metrics::{DetectMetrics, LogMetrics};
 
@@ -34,6 +34,13 @@ impl Publisher {
             self.detect.entities.with_label_values(&label).set(signed(entities));
             self.detect.entity_bytes.with_label_values(&label).set(signed(entities * stats.entity_bytes));
             self.detect.evictions.with_label_values(&label).inc_by(at(&stats.evictions) - at(&last.evictions));
+        }
+        self.detect.max_entities.set(signed(stats.max_entities));
+        self.detect.familiar.set(signed(stats.familiar));
+        self.detect.forgotten_contacts.inc_by(stats.overwritten - last.overwritten);
+        self.detect.folded.inc_by(stats.folded - last.folded);
+        for (state, count) in Learning::ALL.iter().zip(stats.learning) {
+            self.detect.tenants.with_label_values(&[state.as_str()]).set(signed(count));
         }
         self.detect.findings_open.set(signed(stats.open));
         self.detect.watermark_seconds.set(seconds(stats.watermark.0));

@@ -3,7 +3,7 @@
 use authspike::event::{Tenant, Timestamp};
 use authspike::finding::{
     BaselineEvidence, BaselineSource, Compromise, Compromised, Counted, Entity, EntityKind, Episode, Evidence, Finding,
-    Lifecycle, Rule, Sample, Severity, Shape, Totals, WindowEvidence,
+    Learning, Lifecycle, Likelihood, Rule, Sample, Severity, Shape, Totals, WindowEvidence,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -69,7 +69,7 @@ fn peak() -> impl Strategy<Value = WindowEvidence> {
 }
 
 fn totals() -> impl Strategy<Value = Totals> {
-    proptest::array::uniform7(count()).prop_map(|counts| Totals {
+    proptest::array::uniform8(count()).prop_map(|counts| Totals {
         failures: counts[0],
         unknown_identifiers: counts[1],
         successes: counts[2],
@@ -77,18 +77,23 @@ fn totals() -> impl Strategy<Value = Totals> {
         locked: counts[4],
         rate_limited: counts[5],
         blocked: counts[6],
+        codes_sent: counts[7],
     })
 }
 
 fn evidence() -> impl Strategy<Value = Evidence> {
     let source = select(vec![BaselineSource::Prior, BaselineSource::Tenant, BaselineSource::Entity]);
-    let baseline = (source, figure(), count()).prop_map(|(source, per_day, observed_seconds)| BaselineEvidence {
-        source,
-        per_day,
-        observed_seconds,
+    let learning = select(Learning::ALL.to_vec());
+    let baseline = (source, figure(), count(), learning).prop_map(|(source, per_day, observed_seconds, learning)| {
+        BaselineEvidence { source, per_day, observed_seconds, learning }
     });
-    (peak(), baseline, totals(), sample(), sample(), counted(), counted(), compromised(), count()).prop_map(
-        |(peak, baseline, totals, accounts, addresses, reasons, user_agents, compromised, compromised_total)| {
+    let shapes = vec((select(Shape::ALL.to_vec()), figure()).prop_map(|(shape, fit)| Likelihood { shape, fit }), 0..5);
+    let distributed = (compromised(), count(), counted(), count(), count(), shapes);
+    let samples = (sample(), sample(), counted(), counted());
+    (peak(), baseline, totals(), samples, (compromised(), count()), distributed).prop_map(
+        |(peak, baseline, totals, samples, (compromised, compromised_total), distributed)| {
+            let (accounts, addresses, reasons, user_agents) = samples;
+            let (suspected, suspected_total, networks, networks_total, folded_total, shapes) = distributed;
             Evidence {
                 peak,
                 baseline,
@@ -99,6 +104,12 @@ fn evidence() -> impl Strategy<Value = Evidence> {
                 user_agents,
                 compromised,
                 compromised_total,
+                suspected,
+                suspected_total,
+                networks,
+                networks_total,
+                folded_total,
+                shapes,
             }
         },
     )
@@ -117,15 +128,14 @@ fn episode() -> impl Strategy<Value = Episode> {
 
 /// Any finding.
 pub(crate) fn finding() -> impl Strategy<Value = Finding> {
-    let shapes = vec![Shape::CredentialStuffing, Shape::PasswordSpraying, Shape::PasswordGuessing, Shape::Enumeration];
     let kinds = (
         select(Lifecycle::ALL.to_vec()),
         select(Rule::ALL.to_vec()),
         select(EntityKind::ALL.to_vec()),
-        select(shapes),
+        select(Shape::ALL.to_vec()),
         select(Severity::ALL.to_vec()),
     );
-    let ids = (any::<u128>(), any::<u128>(), any::<u32>());
+    let ids = (any::<u128>(), any::<u128>(), any::<u32>(), option::of(any::<u128>()));
     (ids, kinds, moment(), text(), text(), episode(), evidence()).prop_map(
         |(ids, (lifecycle, rule, kind, shape, severity), at, tenant, value, episode, evidence)| Finding {
             finding_id: Uuid::from_u128(ids.0),
@@ -139,6 +149,7 @@ pub(crate) fn finding() -> impl Strategy<Value = Finding> {
             shape,
             severity,
             episode,
+            correlation: ids.3.map(Uuid::from_u128),
             evidence,
         },
     )

@@ -40,6 +40,20 @@ const ENUMERATION: Technique = Technique {
     sub_technique: None,
 };
 
+/// Codes and prompts sent until somebody gives in.
+const CODE_FLOOD: Technique = Technique {
+    tactic: CREDENTIAL_ACCESS,
+    technique: Named { uid: "T1621", name: "Multi-Factor Authentication Request Generation" },
+    sub_technique: None,
+};
+
+/// Accounts made unusable for their owners.
+const LOCKOUT: Technique = Technique {
+    tactic: Named { uid: "TA0040", name: "Impact" },
+    technique: Named { uid: "T1531", name: "Account Access Removal" },
+    sub_technique: None,
+};
+
 /// An account that the attacker can now use.
 const CLOUD_ACCOUNT: Technique = Technique {
     tactic: Named { uid: "TA0001", name: "Initial Access" },
@@ -59,7 +73,11 @@ pub fn techniques(finding: &Finding) -> Vec<Technique> {
         Shape::CredentialStuffing => brute_force("T1110.004", "Credential Stuffing"),
         Shape::PasswordSpraying => brute_force("T1110.003", "Password Spraying"),
         Shape::PasswordGuessing => brute_force("T1110.001", "Password Guessing"),
+        Shape::CodeGuessing => brute_force("T1110.001", "Password Guessing"),
         Shape::Enumeration => ENUMERATION,
+        Shape::CodeFlood => CODE_FLOOD,
+        Shape::LockoutWave => LOCKOUT,
+        Shape::Outage => return Vec::new(),
     };
     let broken_into = finding.evidence.compromised_total > 0 || !finding.evidence.compromised.is_empty();
     if broken_into { vec![shape, CLOUD_ACCOUNT] } else { vec![shape] }

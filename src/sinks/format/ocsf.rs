@@ -81,6 +81,7 @@ fn metadata(finding: &Finding) -> Metadata<'_> {
         sequence: finding.revision.min(i32::MAX.cast_unsigned()),
         event_code: finding.rule.as_str(),
         tenant_uid: &finding.tenant.0,
+        correlation_uid: finding.correlation,
         log_name: "authspike.findings",
         product: Product {
             name: "authspike",
@@ -119,6 +120,12 @@ fn analytic(rule: Rule) -> Analytic {
         Rule::AccountFailureSpike => {
             "Failed sign-ins to one account from anywhere, against what is normal for that account."
         }
+        Rule::DistributedAttack => {
+            "Different accounts failing from networks where nobody signs in, against what is normal for the instance."
+        }
+        Rule::CodeFlood => "One-time codes sent to one account, or to many accounts from one address.",
+        Rule::LockoutWave => "Different accounts being locked, against what is normal for the instance.",
+        Rule::SignInOutage => "Sign-in failing for everyone where people usually sign in from.",
     };
     Analytic {
         uid: rule.as_str(),

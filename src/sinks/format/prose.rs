@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use crate::finding::{BaselineSource, Compromise, EntityKind, Finding, Lifecycle};
+use crate::finding::{BaselineSource, Compromise, EntityKind, Finding, Lifecycle, Rule};
 
 /// Accounts named in a sentence; the record itself lists more.
 const NAMED: usize = 3;
@@ -19,10 +19,12 @@ const DAY_MILLIS: f64 = 86_400_000.0;
 /// `Credential stuffing from 203.0.113.7`: what it is and who it is about.
 #[must_use]
 pub fn title(finding: &Finding) -> String {
-    let (preposition, noun) = match finding.entity.kind {
-        EntityKind::Ip => ("from", ""),
-        EntityKind::Network => ("from", "network "),
-        EntityKind::Account => ("against", ""),
+    let (preposition, noun) = match (finding.rule, finding.entity.kind) {
+        (Rule::DistributedAttack, _) => ("from many networks against", ""),
+        (Rule::LockoutWave | Rule::SignInOutage, _) => ("at", ""),
+        (_, EntityKind::Ip) => ("from", ""),
+        (_, EntityKind::Network) => ("from", "network "),
+        (_, EntityKind::Account | EntityKind::Tenant) => ("against", ""),
     };
     format!("{} {preposition} {noun}{}", finding.shape.title(), visible(&finding.entity.value))
 }
@@ -66,6 +68,12 @@ pub fn description(finding: &Finding) -> String {
     if totals.unknown_identifiers > 0 {
         let _ = write!(text, " Of the failed attempts, {} named identifiers nobody has.", totals.unknown_identifiers);
     }
+    if let Some(suspected) = suspected(finding) {
+        let _ = write!(text, " {suspected}");
+    }
+    if finding.rule == Rule::SignInOutage {
+        text.push_str(" Attackers cannot stop people from signing in; look at sign-in itself.");
+    }
     if finding.lifecycle == Lifecycle::Closed {
         let _ = write!(text, " The last one was at {}; it has been quiet since.", episode.last_seen_at);
     }
@@ -76,7 +84,32 @@ pub fn description(finding: &Finding) -> String {
 fn judged(finding: &Finding) -> String {
     let peak = &finding.evidence.peak;
     let entity = visible(&finding.entity.value);
+    match finding.rule {
+        Rule::CodeFlood if finding.entity.kind == EntityKind::Ip => {
+            return format!("{} had codes sent from {entity}", counted(peak.distinct, "account", "different accounts"));
+        }
+        Rule::CodeFlood => return format!("{} sent to {entity}", counted(peak.failures, "code was", "codes were")),
+        Rule::LockoutWave => {
+            return format!("{} locked at {entity}", counted(peak.distinct, "account was", "accounts were"));
+        }
+        Rule::SignInOutage => {
+            return format!(
+                "{} at {entity} from {} and {} succeeded",
+                counted(peak.failures, "sign-in failed", "sign-ins failed"),
+                counted(peak.distinct, "network", "networks where people usually get in"),
+                peak.successes
+            );
+        }
+        Rule::AddressFailureSpike | Rule::NetworkFailureSpike | Rule::AccountFailureSpike | Rule::DistributedAttack => {
+        }
+    }
     match finding.entity.kind {
+        EntityKind::Tenant => {
+            format!(
+                "{} failed to sign in to {entity} from networks where nobody signs in",
+                counted(peak.distinct, "account", "different accounts")
+            )
+        }
         EntityKind::Ip => {
             format!("{} failed to sign in from {entity}", counted(peak.distinct, "account", "different accounts"))
         }
@@ -98,6 +131,7 @@ fn normal(finding: &Finding) -> String {
     let whose = match (baseline.source, finding.entity.kind) {
         (BaselineSource::Entity, EntityKind::Ip) => "normal for this address is",
         (BaselineSource::Entity, EntityKind::Network) => "normal for this network is",
+        (BaselineSource::Entity | BaselineSource::Tenant, EntityKind::Tenant) => "normal at this instance is",
         (BaselineSource::Entity, EntityKind::Account) => "normal for this account is",
         (BaselineSource::Tenant, EntityKind::Ip) => "normal for an address of this tenant is",
         (BaselineSource::Tenant, EntityKind::Network) => "normal for a network of this tenant is",
@@ -147,6 +181,17 @@ fn compromised(finding: &Finding) -> Option<String> {
         named.push(format!("{rest} more"));
     }
     Some(format!("Consider {} taken over: {}.", counted(total, "account", "accounts"), named.join(", ")))
+}
+
+/// The accounts that may be the attacker's or may be on a journey, as a sentence.
+fn suspected(finding: &Finding) -> Option<String> {
+    let total = finding.evidence.suspected_total;
+    (total > 0).then(|| {
+        format!(
+            "{} signed in meanwhile from networks new to them and to everybody; some of them may be the attacker's.",
+            counted(total, "account", "accounts")
+        )
+    })
 }
 
 /// What was seen, in words.

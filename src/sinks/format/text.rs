@@ -78,7 +78,7 @@ impl Lines {
         let (peak, totals) = (&finding.evidence.peak, &finding.evidence.totals);
         let accounts = match finding.entity.kind {
             EntityKind::Ip | EntityKind::Network => format!(" on {}", counted(peak.distinct, "account", "accounts")),
-            EntityKind::Account => String::new(),
+            EntityKind::Account | EntityKind::Tenant => String::new(),
         };
         let window = format!(
             "{} to {} ({}): {}{accounts}, {}",
@@ -105,6 +105,7 @@ impl Lines {
             (totals.locked, "met a locked account"),
             (totals.rate_limited, "rate limited"),
             (totals.blocked, "blocked"),
+            (totals.codes_sent, "codes sent"),
         ];
         let totals: Vec<String> =
             totals.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
@@ -117,6 +118,7 @@ impl Lines {
         let evidence = &finding.evidence;
         self.sample("accounts", &evidence.accounts);
         self.sample("addresses", &evidence.addresses);
+        self.counted("networks", &evidence.networks);
         self.counted("reasons", &evidence.reasons);
         self.counted("agents", &evidence.user_agents);
     }
@@ -168,6 +170,7 @@ const fn kind(kind: EntityKind) -> &'static str {
         EntityKind::Ip => "address",
         EntityKind::Network => "network",
         EntityKind::Account => "account",
+        EntityKind::Tenant => "instance",
     }
 }
 

@@ -68,7 +68,7 @@ fn entity(finding: &Finding) -> Evidence<'_> {
     let (src_endpoint, user) = match finding.entity.kind {
         EntityKind::Ip => (endpoint(value), None),
         // A network is no endpoint; its addresses follow as evidences of their own.
-        EntityKind::Network => (None, None),
+        EntityKind::Network | EntityKind::Tenant => (None, None),
         EntityKind::Account => (None, Some(user(value))),
     };
     Evidence {

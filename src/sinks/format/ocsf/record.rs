@@ -51,6 +51,8 @@ pub(super) struct Metadata<'a> {
     pub(super) sequence: u32,
     pub(super) event_code: &'static str,
     pub(super) tenant_uid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) correlation_uid: Option<Uuid>,
     pub(super) log_name: &'static str,
     pub(super) product: Product,
 }

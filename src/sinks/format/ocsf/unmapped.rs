@@ -7,7 +7,7 @@
 
 use serde::Serialize;
 
-use crate::finding::{Counted, Finding, Sample};
+use crate::finding::{Compromised, Counted, Finding, Sample};
 
 /// OCSF's object for everything else.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +29,19 @@ struct Figures<'a> {
     user_agents: Vec<CountedFigures<'a>>,
     compromised: Vec<CompromisedFigures<'a>>,
     compromised_total: u64,
+    suspected: Vec<CompromisedFigures<'a>>,
+    suspected_total: u64,
+    networks: Vec<CountedFigures<'a>>,
+    networks_total: u64,
+    folded_total: u64,
+    shapes: Vec<LikelihoodFigures>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct LikelihoodFigures {
+    shape: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fit: Option<f64>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -57,6 +70,7 @@ struct BaselineFigures {
     #[serde(skip_serializing_if = "Option::is_none")]
     per_day: Option<f64>,
     observed_seconds: u64,
+    learning: &'static str,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -68,6 +82,7 @@ struct TotalFigures {
     locked: u64,
     rate_limited: u64,
     blocked: u64,
+    codes_sent: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -95,12 +110,6 @@ struct CompromisedFigures<'a> {
 /// Everything of `finding` that OCSF has no attribute for.
 pub(super) fn unmapped(finding: &Finding) -> Unmapped<'_> {
     let evidence = &finding.evidence;
-    let compromised = evidence.compromised.iter().map(|one| CompromisedFigures {
-        account: &one.account,
-        address: one.address.as_deref(),
-        time: one.at.0,
-        how: one.how.as_str(),
-    });
     Unmapped {
         authspike: Figures {
             lifecycle: finding.lifecycle.as_str(),
@@ -111,14 +120,25 @@ pub(super) fn unmapped(finding: &Finding) -> Unmapped<'_> {
                 source: evidence.baseline.source.as_str(),
                 per_day: significant(evidence.baseline.per_day),
                 observed_seconds: evidence.baseline.observed_seconds,
+                learning: evidence.baseline.learning.as_str(),
             },
             totals: totals(finding),
             accounts: sample(&evidence.accounts),
             addresses: sample(&evidence.addresses),
             reasons: counted(&evidence.reasons),
             user_agents: counted(&evidence.user_agents),
-            compromised: compromised.collect(),
+            compromised: compromised(&evidence.compromised),
             compromised_total: evidence.compromised_total,
+            suspected: compromised(&evidence.suspected),
+            suspected_total: evidence.suspected_total,
+            networks: counted(&evidence.networks),
+            networks_total: evidence.networks_total,
+            folded_total: evidence.folded_total,
+            shapes: evidence
+                .shapes
+                .iter()
+                .map(|one| LikelihoodFigures { shape: one.shape.as_str(), fit: one.fit.is_finite().then_some(one.fit) })
+                .collect(),
         },
     }
 }
@@ -147,7 +167,20 @@ fn totals(finding: &Finding) -> TotalFigures {
         locked: totals.locked,
         rate_limited: totals.rate_limited,
         blocked: totals.blocked,
+        codes_sent: totals.codes_sent,
     }
+}
+
+fn compromised(accounts: &[Compromised]) -> Vec<CompromisedFigures<'_>> {
+    accounts
+        .iter()
+        .map(|one| CompromisedFigures {
+            account: &one.account,
+            address: one.address.as_deref(),
+            time: one.at.0,
+            how: one.how.as_str(),
+        })
+        .collect()
 }
 
 fn sample(sample: &Sample) -> SampleFigures<'_> {

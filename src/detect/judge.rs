@@ -1,0 +1,386 @@
+//! Judging the windows an event was counted in: when an episode opens, what goes on in it, and which attack it is part of.
+//!
+//! Invariant: an entity has at most one episode at a time, and an attack is told once: what belongs to a network or a
+//! tenant that is already known to be under attack is told there.
+//!
+//! Not here: the conditions (`rules`), a tenant's totals (`tenant`), and when an episode is over (`detect`).
+
+use uuid::Uuid;
+
+use super::count::Parties;
+use super::entity::Entity;
+use super::episode::{Episode, Opening};
+use super::key::{Counter, Key};
+use super::recent::SignIn;
+use super::rules::{Judgement, Span};
+use super::window::{generation_of, slot_of, start_of};
+use super::{Detector, minutes};
+use crate::event::{Address, Network, Outcome, Timestamp};
+use crate::finding::{self, Finding, Lifecycle, Verdict, WindowEvidence};
+
+/// Addresses of one network with a finding of their own that make it a finding about the network.
+const PROMOTING_ADDRESSES: usize = 3;
+/// Address findings that tell of one distributed attack each for itself; further ones are only named in it.
+const MAX_MEMBERS: usize = 10;
+
+impl Detector {
+    /// Opens an episode, or adds the event to the one that is there.
+    pub(super) fn judge(&mut self, place: u32, outcome: Outcome, at: Timestamp, found: &mut Vec<Finding>) {
+        let Some(entity) = self.entities.get(place) else { return };
+        let (key, in_episode) = (entity.key(), entity.is_in_episode());
+        if !in_episode {
+            if key.counter.counts(outcome) {
+                self.consider(place, at, found);
+            }
+            return;
+        }
+        let Some(id) = self.of_key.get(&key).copied() else { return };
+        if self.episodes.get(&id).is_some_and(Episode::is_closed) {
+            self.linger(id, place, outcome, at, found);
+        } else {
+            self.continue_episode(id, place, outcome, at, found);
+        }
+    }
+
+    /// The window that is over its threshold, if one is.
+    fn consider(&mut self, place: u32, at: Timestamp, found: &mut Vec<Finding>) {
+        if let Some(span) = self.spike(place, at) {
+            if let Some(count) = self
+                .entities
+                .get(place)
+                .and_then(|entity| self.stats.over_threshold.get_mut(entity.key().counter.rule() as usize))
+            {
+                *count += 1;
+            }
+            self.open_entity(place, span, at, None, found);
+        }
+    }
+
+    fn spike(&self, place: u32, at: Timestamp) -> Option<Span> {
+        let entity = self.entities.get(place)?;
+        let thresholds = &self.tenants.get(usize::from(entity.key().tenant))?.thresholds;
+        let counter = entity.key().counter;
+        for span in [Span::Fast, Span::Day] {
+            // The cheap question first: nearly every window is far below its minimum.
+            let minimum = thresholds.limits(counter, span).minimum;
+            let count = match (span, counter.is_account()) {
+                (Span::Fast, false) => entity.window.distinct(),
+                (Span::Fast, true) => entity.window.fast().1,
+                (Span::Day, _) => entity.window.day().failures,
+            };
+            let few_from_many =
+                counter == Counter::Account && span == Span::Fast && count > thresholds.account_networks;
+            if (count >= minimum || few_from_many)
+                && self.judgement(entity, span, at).is_some_and(|judged| judged.verdict() == Verdict::Spike)
+            {
+                return Some(span);
+            }
+        }
+        None
+    }
+
+    pub(super) fn judgement(&self, entity: &Entity, span: Span, at: Timestamp) -> Option<Judgement<'_>> {
+        let key = entity.key();
+        let tenant = self.tenants.get(usize::from(key.tenant))?;
+        let newest = entity.window.newest();
+        let generations = entity.window.generations();
+        let (counts, start, count) = match span {
+            Span::Fast if key.counter.is_account() => {
+                let (start, count) = entity.window.fast();
+                (generations, start, count)
+            }
+            Span::Fast => (generations, generations.start, generations.distinct),
+            Span::Day => {
+                let day = entity.window.day();
+                (day, day.start, day.distinct)
+            }
+        };
+        let now = at.max(start_of(newest));
+        let exposure = match span {
+            #[expect(clippy::cast_precision_loss, reason = "minutes in milliseconds")]
+            Span::Fast => now.millis_since(start).max(1000) as f64 / 1000.0 * tenant.population.season(slot_of(newest)),
+            Span::Day => tenant.exposure(start, now),
+        };
+        Some(Judgement {
+            thresholds: &tenant.thresholds,
+            counter: key.counter,
+            span,
+            expectation: entity.baseline.expectation(&tenant.population, key.counter),
+            start,
+            now,
+            exposure,
+            count,
+            succeeding: counts.succeeding,
+            spread: counts.spread,
+            phi: tenant.phi(key.counter, generations.failures, generations.successes),
+            chance: tenant.population.chance(tenant.thresholds.budget),
+            in_outage: tenant.in_outage(at) && !self.is_strange(&key),
+            // Span::Day starts anew when a finding opens.
+            reported: span == Span::Fast && entity.baseline.is_reported(generation_of(newest)),
+            learning: tenant.population.learning(self.watermark.now()),
+        })
+    }
+
+    /// Whether the newest event came from where nobody signs in: what an outage does not explain.
+    fn is_strange(&self, key: &Key) -> bool {
+        !key.counter.is_codes() && self.recent.newest().is_some_and(|newest| newest.strange)
+    }
+
+    /// Opens an episode of the entity at `place`, or adds it to the attack it is part of.
+    fn open_entity(&mut self, place: u32, span: Span, at: Timestamp, part_of: Option<Uuid>, found: &mut Vec<Finding>) {
+        let Some(entity) = self.entities.get(place) else { return };
+        let (key, counts) = (entity.key(), entity.window.generations());
+        let Some(judgement) = self.judgement(entity, span, at) else { return };
+        let failures = if key.counter.is_account() || span == Span::Day { judgement.count } else { counts.failures };
+        let distinct = if span == Span::Day { judgement.count } else { counts.distinct };
+        let peak = judgement.evidence(failures, distinct, counts.successes);
+        let baseline = judgement.baseline();
+        let Some(newest) = self.recent.newest() else { return };
+        let (parties, strange) = (Parties::of(newest), newest.strange);
+        let address = newest.ip.map(Address::of);
+        let Some(value) = name(key.counter, newest) else { return };
+        let whole = part_of.or_else(|| self.whole(&key, &parties, strange));
+        if part_of.is_none()
+            && let Some(whole) = whole
+            && self.folds(&key, whole)
+        {
+            self.fold(place, whole, address);
+            return;
+        }
+        let Some(tenant) = self.tenants.get(usize::from(key.tenant)) else { return };
+        let opening = Opening {
+            key,
+            span,
+            tenant: tenant.tenant.clone(),
+            entity: finding::Entity { kind: key.counter.kind(), value },
+            correlation: whole,
+            network: parties.network.filter(|_| key.counter == Counter::Address),
+            strange,
+            peak,
+            baseline,
+            now: self.watermark.now(),
+        };
+        if self.open(opening, failures, at, found)
+            && let Some(entity) = self.entities.get_mut(place)
+        {
+            entity.set_in_episode(true);
+            entity.baseline.freeze(generation_of(entity.window.newest()));
+            entity.window.clear_day();
+            if key.counter == Counter::Address {
+                self.promote(&parties, at, found);
+                self.gather(&parties, at, found);
+            }
+        }
+    }
+
+    /// Opens an episode and tells of it; answers whether there was room.
+    pub(super) fn open(&mut self, opening: Opening, failures: u64, at: Timestamp, found: &mut Vec<Finding>) -> bool {
+        if self.open_count() >= self.config.max_open_findings as usize {
+            self.stats.suppressed += 1;
+            return false;
+        }
+        let (key, start) = (opening.key, opening.peak.start);
+        let mut episode = Episode::open(opening);
+        let mut begun = false;
+        for sign_in in self.recent.iter().filter(|sign_in| sign_in.at >= start && concerns(sign_in, &key)) {
+            // What got in before the first failure is not the attacker's.
+            begun |= key.counter.counts(sign_in.outcome);
+            if begun {
+                episode.absorb(sign_in);
+            }
+        }
+        if !key.counter.is_codes() && key.counter != Counter::TenantLocks {
+            episode.at_least_failures(failures);
+        }
+        episode.reassess();
+        found.push(episode.revise(Lifecycle::Opened, at));
+        let id = self.next_episode;
+        self.next_episode = self.next_episode.wrapping_add(1);
+        let first_look = minutes(self.config.update_minutes).min(self.config.quiet_millis(episode.span));
+        self.deadlines.insert((self.watermark.now().plus_millis(first_look), id));
+        self.of_key.insert(key, id);
+        self.episodes.insert(id, episode);
+        self.make_room_for_lingering();
+        true
+    }
+
+    /// Lingering episodes are as bounded as open ones: the oldest are forgotten early.
+    fn make_room_for_lingering(&mut self) {
+        let max = self.config.max_open_findings as usize;
+        if self.episodes.len() < 2 * max {
+            return;
+        }
+        if let Some(id) = self.episodes.iter().find(|(_, episode)| episode.is_closed()).map(|(id, _)| *id) {
+            self.forget(id);
+        }
+    }
+
+    /// The attack that an entity crossing its threshold is part of.
+    fn whole(&self, key: &Key, parties: &Parties, strange: bool) -> Option<Uuid> {
+        let open = |key: Key| {
+            let episode = self.of_key.get(&key).and_then(|id| self.episodes.get(id));
+            episode.filter(|episode| !episode.is_closed()).map(Episode::finding_id)
+        };
+        match key.counter {
+            Counter::Address => parties
+                .network
+                .and_then(open)
+                .or_else(|| open(Key::tenant(key.tenant, Counter::Tenant)).filter(|_| strange)),
+            Counter::Network => open(Key::tenant(key.tenant, Counter::Tenant)).filter(|_| strange),
+            _ => None,
+        }
+        .or_else(|| {
+            // The same entity again, within the hour.
+            self.of_key.get(key).and_then(|id| self.episodes.get(id)).map(Episode::finding_id)
+        })
+    }
+
+    /// Whether the entity is only named in `whole`: an address of a network that is told as one, or one of many of a
+    /// distributed attack.
+    fn folds(&self, key: &Key, whole: Uuid) -> bool {
+        let Some(of) = self.episodes.values().find(|episode| episode.finding_id() == whole) else { return false };
+        match of.key.counter {
+            Counter::Network => key.counter == Counter::Address,
+            Counter::Tenant => {
+                let members = self.episodes.values().filter(|episode| episode.correlation() == Some(whole));
+                members.count() >= MAX_MEMBERS
+            }
+            _ => false,
+        }
+    }
+
+    fn fold(&mut self, place: u32, whole: Uuid, address: Option<Address>) {
+        self.stats.folded += 1;
+        if let Some(episode) = self.episodes.values_mut().find(|episode| episode.finding_id() == whole) {
+            episode.fold(address);
+        }
+        if let Some(entity) = self.entities.get_mut(place) {
+            entity.baseline.freeze(generation_of(entity.window.newest()));
+            entity.window.clear_day();
+        }
+    }
+
+    /// Several addresses of one network were found: from now on it is the network that attacks.
+    fn promote(&mut self, parties: &Parties, at: Timestamp, found: &mut Vec<Finding>) {
+        let Some(network) = parties.network.filter(|network| !self.of_key.contains_key(network)) else { return };
+        let of_network = |episode: &&Episode| episode.key.counter == Counter::Address && episode.is_of(&network);
+        if self.episodes.values().filter(of_network).count() < PROMOTING_ADDRESSES {
+            return;
+        }
+        if let Some(place) = self.entities.find(&network, network.hash()) {
+            self.open_entity(place, Span::Fast, at, None, found);
+        }
+    }
+
+    fn continue_episode(&mut self, id: u32, place: u32, outcome: Outcome, at: Timestamp, found: &mut Vec<Finding>) {
+        let (Some(entity), Some(span)) = (self.entities.get(place), self.episodes.get(&id).map(|one| one.span)) else {
+            return;
+        };
+        let counted = entity.key().counter.counts(outcome);
+        let judgement = if counted { self.judgement(entity, span, at) } else { None };
+        let keeps_open = judgement.as_ref().is_some_and(Judgement::keeps_open);
+        let counts = entity.window.generations();
+        // The threshold search is worth its time only for a new peak.
+        let window = judgement
+            .filter(|judged| self.episodes.get(&id).is_some_and(|open| open.is_new_peak(judged.ratio())))
+            .map(|judged| {
+                let raw = judged.counter.is_account() || span == Span::Day;
+                let failures = if raw { judged.count } else { counts.failures };
+                judged.evidence(
+                    failures,
+                    if span == Span::Day { judged.count } else { counts.distinct },
+                    counts.successes,
+                )
+            });
+        self.advance(id, window, keeps_open, at, found);
+        if keeps_open && let Some(entity) = self.entities.get_mut(place) {
+            entity.baseline.freeze(generation_of(entity.window.newest()));
+        }
+    }
+
+    /// Adds the newest event to an open episode, with the window it was judged in.
+    pub(super) fn advance(
+        &mut self,
+        id: u32,
+        window: Option<WindowEvidence>,
+        keeps_open: bool,
+        at: Timestamp,
+        found: &mut Vec<Finding>,
+    ) {
+        let (Some(episode), Some(sign_in)) = (self.episodes.get_mut(&id), self.recent.newest()) else { return };
+        episode.absorb(sign_in);
+        if let Some(window) = window {
+            episode.raise_peak(window);
+        }
+        if keeps_open {
+            // Quiet is measured from the arrival: an attack told of late is still going on as long as more of it comes.
+            episode.last_active_at = episode.last_active_at.max(self.watermark.now());
+        }
+        if episode.reassess() {
+            found.push(episode.revise(Lifecycle::Updated, at));
+        }
+    }
+
+    /// The episode is over; its accounts are still named, and a new attack opens a new one.
+    fn linger(&mut self, id: u32, place: u32, outcome: Outcome, at: Timestamp, found: &mut Vec<Finding>) {
+        if matches!(outcome, Outcome::Success | Outcome::PasswordCorrectStopped) {
+            self.late_compromise(id, at, found);
+            return;
+        }
+        let counts = self.entities.get(place).is_some_and(|entity| entity.key().counter.counts(outcome));
+        if counts && let Some(span) = self.spike(place, at) {
+            let before = self.episodes.get(&id).map(Episode::finding_id);
+            self.forget(id);
+            self.open_entity(place, span, at, before, found);
+        }
+    }
+
+    /// A success within the hour after an attack: if it names another account, the closed finding says so.
+    pub(super) fn late_compromise(&mut self, id: u32, at: Timestamp, found: &mut Vec<Finding>) {
+        let (Some(episode), Some(sign_in)) = (self.episodes.get_mut(&id), self.recent.newest()) else { return };
+        if episode.absorb_late(sign_in) {
+            episode.reassess();
+            found.push(episode.revise(Lifecycle::Closed, at));
+        }
+    }
+
+    /// Whether a success of these parties may be the attacker's: its account is already named by an open attack.
+    pub(super) fn is_suspected(&self, parties: &Parties) -> bool {
+        let Some(account) = parties.account else { return false };
+        let id = self.of_key.get(&Key::tenant(parties.tenant, Counter::Tenant));
+        id.and_then(|id| self.episodes.get(id)).is_some_and(|episode| episode.names(account.bits()))
+    }
+
+    /// Episodes that are open; the rest only linger.
+    pub(super) fn open_count(&self) -> usize {
+        self.episodes.values().filter(|episode| !episode.is_closed()).count()
+    }
+}
+
+/// Whether an episode of `key` tells of this event.
+fn concerns(sign_in: &SignIn, key: &Key) -> bool {
+    if sign_in.tenant != key.tenant || (sign_in.outcome == Outcome::CodeSent) != key.counter.is_codes() {
+        return false;
+    }
+    let theirs = match key.counter {
+        Counter::Address | Counter::AddressCodes => sign_in.ip.map(|ip| Key::address(sign_in.tenant, Address::of(ip))),
+        Counter::Network => sign_in.ip.map(|ip| Key::network(sign_in.tenant, Network::of(ip))),
+        Counter::Account | Counter::AccountCodes => {
+            sign_in.account.as_ref().map(|account| Key::account(sign_in.tenant, account))
+        }
+        Counter::Tenant => return sign_in.strange,
+        Counter::TenantLocks => return sign_in.outcome == Outcome::Locked,
+        Counter::TenantOutage => return !sign_in.strange,
+    };
+    theirs.is_some_and(|theirs| theirs.id == key.id)
+}
+
+/// The entity as a person writes it, from an event that concerns it.
+fn name(counter: Counter, sign_in: &SignIn) -> Option<String> {
+    match counter {
+        Counter::Address | Counter::AddressCodes => sign_in.ip.map(|ip| Address::of(ip).to_string()),
+        Counter::Network => sign_in.ip.map(|ip| Network::of(ip).to_string()),
+        Counter::Account | Counter::AccountCodes => sign_in.account.as_ref().map(ToString::to_string),
+        Counter::Tenant | Counter::TenantLocks | Counter::TenantOutage => None,
+    }
+}

@@ -1,0 +1,339 @@
+//! What is kept of a tenant as a whole, and the attacks that show only there.
+//!
+//! Two thousand addresses with three tries each cross no threshold of their own. What they have in common is that they
+//! fail from networks where nobody signs in: that count, per tenant, is a series with an alarm of its own, and so is the
+//! number of accounts that get locked. Beside it the pulse tells an outage, which is an incident and no attack.
+//!
+//! Invariant: one episode per series at a time; while one is open its series learns nothing.
+
+use serde::{Deserialize, Serialize};
+
+use super::count::Parties;
+use super::episode::{Episode, Opening};
+use super::key::{Counter, Key};
+use super::population::Population;
+use super::pulse::{Outage, Pulse};
+use super::rules::{Span, Thresholds, rounded};
+use super::series::{Alarm, Limits, Maturity, Reading, Series};
+use super::window::{bucket_of, slot_of, start_of_slot};
+use super::{Config, Detector};
+use crate::event::{Outcome, Tenant, Timestamp};
+use crate::finding::{self, BaselineEvidence, BaselineSource, EntityKind, Finding, Learning, WindowEvidence};
+
+/// Findings about addresses where nobody signs in, within ten minutes, that are one attack whatever the series says: on
+/// its own not one of them is to be expected in a month.
+const GATHERING: usize = 5;
+/// See [`GATHERING`].
+const GATHERING_MILLIS: i64 = 600_000;
+
+/// One tenant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TenantState {
+    pub(crate) tenant: Tenant,
+    pub(crate) population: Population,
+    pub(crate) pulse: Pulse,
+    strange: Series,
+    locks: Series,
+    /// Codes are sent, so sign-ins may have to be held against them.
+    pub(crate) has_codes: bool,
+    /// Not part of the state: what the user has set for it.
+    #[serde(skip, default = "unset")]
+    pub(crate) thresholds: Thresholds,
+}
+
+fn unset() -> Thresholds {
+    Config::default().thresholds()
+}
+
+impl TenantState {
+    pub(crate) fn new(tenant: Tenant, at: Timestamp, config: &Config) -> Self {
+        Self {
+            tenant,
+            population: Population::starting_at(at, slot_of(bucket_of(at))),
+            pulse: Pulse::default(),
+            strange: Series::starting_at(at),
+            locks: Series::starting_at(at),
+            has_codes: false,
+            thresholds: config.thresholds(),
+        }
+    }
+
+    /// Seasonal seconds from `start` to `now`.
+    pub(crate) fn exposure(&self, start: Timestamp, now: Timestamp) -> f64 {
+        let (first, last) = (slot_of(bucket_of(start)), slot_of(bucket_of(now)));
+        let whole: f64 = (first..last).map(|slot| self.population.exposure(slot)).sum();
+        #[expect(clippy::cast_precision_loss, reason = "hours in milliseconds")]
+        let rest = now.millis_since(start_of_slot(last)).max(0) as f64 / 1000.0;
+        whole + rest * self.population.season(last)
+    }
+
+    /// Accounts that fail per account that gets in: what is normal, or what is the case everywhere else at the moment. Of
+    /// codes, every sign-in may have asked for one.
+    pub(crate) fn phi(&self, counter: Counter, failures: u64, successes: u64) -> f64 {
+        if counter.is_codes() {
+            return 1.0;
+        }
+        let normal = self.population.phi();
+        self.pulse.phi(failures, successes).map_or(normal, |now| if now > normal { now } else { normal })
+    }
+
+    /// Sign-in fails for everyone at `at`.
+    pub(crate) fn in_outage(&self, at: Timestamp) -> bool {
+        self.outage(at).is_some()
+    }
+
+    fn outage(&self, at: Timestamp) -> Option<Outage> {
+        self.pulse.outage(at, self.strange.expected_sign_ins())
+    }
+
+    fn series(&self, counter: Counter) -> &Series {
+        if counter == Counter::TenantLocks { &self.locks } else { &self.strange }
+    }
+
+    fn series_mut(&mut self, counter: Counter) -> &mut Series {
+        if counter == Counter::TenantLocks { &mut self.locks } else { &mut self.strange }
+    }
+
+    fn limits(&self, counter: Counter) -> Limits {
+        let usual = Limits {
+            minimum: self.thresholds.tenant_minimum,
+            chance: self.population.chance(self.thresholds.budget),
+            failures_per_success: self.population.phi(),
+            ..Limits::default()
+        };
+        // Lock-outs do not come with sign-ins; a handful is a day's ration.
+        let locks = Limits { cold_minimum: self.thresholds.tenant_minimum, failures_per_success: 0.0, ..usual };
+        if counter == Counter::TenantLocks { locks } else { usual }
+    }
+}
+
+impl Detector {
+    /// Counts the newest event for its tenant and judges the tenant's series.
+    /// `explained`: its address has a finding of its own.
+    pub(super) fn count_for_tenant(
+        &mut self,
+        parties: &Parties,
+        independent: bool,
+        explained: bool,
+        found: &mut Vec<Finding>,
+    ) {
+        let Some(newest) = self.recent.newest() else { return };
+        let (at, outcome, strange) = (newest.at, newest.outcome, newest.strange);
+        let is_attacked = self.of_key.contains_key(&Key::tenant(parties.tenant, Counter::Tenant));
+        let Some(tenant) = self.tenants.get_mut(usize::from(parties.tenant)) else { return };
+        tenant.population.count(slot_of(bucket_of(at)), independent);
+        let limits = tenant.limits(Counter::Tenant);
+        match outcome {
+            // What one address does is told there; it takes several, or a finding of the tenant that is open already.
+            Outcome::Failure if strange && explained && !is_attacked => {}
+            Outcome::Failure if strange => {
+                tenant.strange.fail(at, parties.who, &limits);
+            }
+            Outcome::Failure => tenant.pulse.fail(at, parties.network.map_or(0, |network| network.bits())),
+            Outcome::Success => {
+                tenant.pulse.succeed(at);
+                tenant.strange.succeed(at, parties.who, &limits);
+            }
+            Outcome::Locked => {
+                let limits = tenant.limits(Counter::TenantLocks);
+                tenant.locks.fail(at, parties.who, &limits);
+            }
+            Outcome::CodeSent => tenant.has_codes = true,
+            _ => {}
+        }
+        self.judge_series(Counter::Tenant, parties, at, found);
+        if outcome == Outcome::Locked {
+            self.judge_series(Counter::TenantLocks, parties, at, found);
+        }
+        if outcome == Outcome::Failure && !strange || self.has_outage(parties.tenant) {
+            self.judge_outage(parties.tenant, at, found);
+        }
+    }
+
+    fn has_outage(&self, tenant: u16) -> bool {
+        self.of_key.contains_key(&Key::tenant(tenant, Counter::TenantOutage))
+    }
+
+    fn judge_series(&mut self, counter: Counter, parties: &Parties, at: Timestamp, found: &mut Vec<Finding>) {
+        let key = Key::tenant(parties.tenant, counter);
+        let Some(tenant) = self.tenants.get(usize::from(parties.tenant)) else { return };
+        let alarm = tenant.series(counter).alarm();
+        let Some(id) = self.of_key.get(&key).copied() else {
+            if let Some(alarm) = alarm {
+                self.open_tenant(counter, parties.tenant, alarm, at, found);
+            }
+            return;
+        };
+        let Some(episode) = self.episodes.get(&id) else { return };
+        let Some(newest) = self.recent.newest() else { return };
+        let right_password = matches!(newest.outcome, Outcome::Success | Outcome::PasswordCorrectStopped);
+        let concerns = match counter {
+            Counter::Tenant => newest.strange || right_password && episode.implicates(newest),
+            _ => newest.outcome == Outcome::Locked,
+        };
+        if episode.is_closed() {
+            if alarm.is_some() {
+                self.forget(id);
+                self.judge_series(counter, parties, at, found);
+            } else if concerns && right_password {
+                self.late_compromise(id, at, found);
+            }
+        } else if concerns {
+            let limits = tenant.limits(counter);
+            let window = alarm
+                .map(|alarm| tenant.series(counter).reading(alarm, &limits))
+                .filter(|reading| episode.is_new_peak(rounded(reading.ratio(), 10.0)))
+                .map(|reading| evidence(&reading, &limits, at));
+            let keeps_open = alarm.is_some() && tenant.series(counter).is_in_excess(&limits);
+            self.advance(id, window, keeps_open, at, found);
+        }
+    }
+
+    fn open_tenant(&mut self, counter: Counter, place: u16, alarm: Alarm, at: Timestamp, found: &mut Vec<Finding>) {
+        let Some(tenant) = self.tenants.get(usize::from(place)) else { return };
+        let limits = tenant.limits(counter);
+        let reading = tenant.series(counter).reading(alarm, &limits);
+        let opening = Opening {
+            key: Key::tenant(place, counter),
+            span: Span::Fast,
+            tenant: tenant.tenant.clone(),
+            entity: entity(&tenant.tenant),
+            correlation: None,
+            network: None,
+            strange: counter == Counter::Tenant,
+            peak: evidence(&reading, &limits, at),
+            baseline: baseline(&reading),
+            now: self.watermark.now(),
+        };
+        if let Some(count) = self.stats.over_threshold.get_mut(counter.rule() as usize) {
+            *count += 1;
+        }
+        if self.open(opening, reading.observed, at, found)
+            && let Some(tenant) = self.tenants.get_mut(usize::from(place))
+        {
+            tenant.series_mut(counter).freeze();
+        }
+    }
+
+    /// Many addresses were found within minutes: they are one attack, even where the series is not alarmed.
+    pub(super) fn gather(&mut self, parties: &Parties, at: Timestamp, found: &mut Vec<Finding>) {
+        if self.of_key.contains_key(&Key::tenant(parties.tenant, Counter::Tenant)) {
+            return;
+        }
+        let since = self.watermark.now().plus_millis(-GATHERING_MILLIS);
+        let is_fresh = |episode: &Episode| {
+            let key = episode.key;
+            key.counter == Counter::Address
+                && key.tenant == parties.tenant
+                && episode.opened_at() >= since
+                && episode.is_strange()
+                && episode.correlation().is_none()
+        };
+        if self.episodes.values().filter(|episode| is_fresh(episode)).count() < GATHERING {
+            return;
+        }
+        self.open_tenant(Counter::Tenant, parties.tenant, Alarm::Spike, at, found);
+        let whole = self.of_key.get(&Key::tenant(parties.tenant, Counter::Tenant)).and_then(|id| self.episodes.get(id));
+        let whole = whole.map(Episode::finding_id);
+        for episode in self.episodes.values_mut().filter(|episode| is_fresh(episode)) {
+            episode.join(whole);
+        }
+    }
+
+    fn judge_outage(&mut self, place: u16, at: Timestamp, found: &mut Vec<Finding>) {
+        let key = Key::tenant(place, Counter::TenantOutage);
+        let Some(tenant) = self.tenants.get(usize::from(place)) else { return };
+        let (outage, id) = (tenant.outage(at), self.of_key.get(&key).copied());
+        match (outage, id) {
+            (None, None) => {}
+            (Some(outage), None) => {
+                let opening = Opening {
+                    key,
+                    span: Span::Fast,
+                    tenant: tenant.tenant.clone(),
+                    entity: entity(&tenant.tenant),
+                    correlation: None,
+                    network: None,
+                    strange: false,
+                    peak: outage_evidence(&outage, tenant.population.phi(), at),
+                    baseline: BaselineEvidence {
+                        source: BaselineSource::Tenant,
+                        per_day: 0.0,
+                        observed_seconds: 0,
+                        learning: tenant.population.learning(self.watermark.now()),
+                    },
+                    now: self.watermark.now(),
+                };
+                self.open(opening, outage.failures, at, found);
+            }
+            (outage, Some(id)) => {
+                let is_theirs = self.recent.newest().is_some_and(|newest| !newest.strange);
+                if self.episodes.get(&id).is_some_and(|episode| !episode.is_closed()) {
+                    if is_theirs {
+                        self.advance(id, None, outage.is_some(), at, found);
+                    }
+                } else if outage.is_some() {
+                    self.forget(id);
+                    self.judge_outage(place, at, found);
+                }
+            }
+        }
+    }
+
+    /// An episode of a tenant is over: its series learns again.
+    pub(super) fn thaw(&mut self, key: &Key) {
+        if matches!(key.counter, Counter::Tenant | Counter::TenantLocks)
+            && let Some(tenant) = self.tenants.get_mut(usize::from(key.tenant))
+        {
+            tenant.series_mut(key.counter).thaw();
+        }
+    }
+}
+
+fn entity(tenant: &Tenant) -> finding::Entity {
+    finding::Entity { kind: EntityKind::Tenant, value: tenant.to_string() }
+}
+
+fn evidence(reading: &Reading, limits: &Limits, at: Timestamp) -> WindowEvidence {
+    WindowEvidence {
+        start: reading.start,
+        end: at.max(reading.start),
+        failures: reading.observed,
+        distinct: reading.observed,
+        successes: 0,
+        ratio: rounded(reading.ratio(), 10.0),
+        expected: rounded(reading.expected, 1000.0),
+        threshold: reading.threshold.unwrap_or_else(|| reading.drift_threshold(limits)),
+    }
+}
+
+fn baseline(reading: &Reading) -> BaselineEvidence {
+    #[expect(clippy::cast_precision_loss, reason = "hours in milliseconds")]
+    let days = reading.end.millis_since(reading.start).max(1) as f64 / 86_400_000.0;
+    BaselineEvidence {
+        source: if reading.maturity == Maturity::Learning { BaselineSource::Prior } else { BaselineSource::Tenant },
+        per_day: rounded(reading.expected / days, 10.0),
+        observed_seconds: u64::from(reading.learned_hours) * 3600,
+        learning: match reading.maturity {
+            Maturity::Learning => Learning::Learning,
+            Maturity::Provisional => Learning::Provisional,
+            Maturity::Learned => Learning::Learned,
+        },
+    }
+}
+
+fn outage_evidence(outage: &Outage, phi: f64, at: Timestamp) -> WindowEvidence {
+    let expected = outage.expected_successes * phi;
+    #[expect(clippy::cast_precision_loss, reason = "failures of ten minutes")]
+    let ratio = outage.failures as f64 / expected.max(1.0);
+    WindowEvidence {
+        start: outage.start,
+        end: at.max(outage.start),
+        failures: outage.failures,
+        distinct: outage.networks,
+        successes: outage.successes,
+        ratio: rounded(ratio, 10.0),
+        expected: rounded(expected, 1000.0),
+        threshold: super::pulse::OUTAGE_FAILURES.into(),
+    }
+}
