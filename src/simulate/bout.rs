@@ -68,6 +68,6 @@ impl Bout {
 
 /// Time to read the message, sigh and type again: 2 s and a log-normal rest (median 8 s), in milliseconds.
 #[expect(clippy::cast_possible_truncation, reason = "at most an hour")]
-fn pause(random: &mut Random) -> i64 {
+pub(super) fn pause(random: &mut Random) -> i64 {
     2000 + (random.log_normal(2.1, 0.8) * 1000.0).min(3_600_000.0) as i64
 }
