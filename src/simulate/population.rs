@@ -155,7 +155,7 @@ pub(super) fn residential(seed: u64, index: u64) -> IpAddr {
     home_on_v6(home, mix(home))
 }
 
-/// 3fff::/20, a /48 for each home, and a new interface id for each sign-in, as privacy extensions make them.
+/// `3fff::/20`, a /48 for each home, and a new interface id for each sign-in, as privacy extensions make them.
 fn home_on_v6(home: u64, interface: u64) -> IpAddr {
     let prefix = (0x3fff_u128 << 112) | (u128::from(home & 0x0fff_ffff) << 80);
     IpAddr::V6(Ipv6Addr::from_bits(prefix | u128::from(interface)))
