@@ -139,7 +139,7 @@ fn measure(tenant: Tenant, options: &Options) -> Measured {
     let mut benign = Vec::new();
     for row in benign_rows(options) {
         let episode = row.episode(tenant.accounts);
-        let (from, until) = row.watched(&episode);
+        let (from, until) = episode.watched();
         let played = tenant.play(learned.panel(), options.learn, &episode);
         events += played.events;
         let score = |ledger| QuietScore::of(ledger, played.from + from, played.from + until);

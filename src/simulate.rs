@@ -53,7 +53,7 @@ pub struct Plan {
     pub accounts: u32,
     /// How often they sign in.
     pub load: Load,
-    /// Failures of one attack on one account after which this is locked for an hour; 0: never.
+    /// Failures after which an account is locked for an hour; 0: never. Counted for each person's bout and each attack.
     pub lockout: u32,
     /// Hostile traffic.
     pub attacks: Vec<Attack>,

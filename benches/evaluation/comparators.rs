@@ -81,6 +81,7 @@ pub fn all() -> Vec<Box<dyn Comparator>> {
         Box::<panther::Panther>::default(),
         Box::new(splunk::Okta::new()),
         Box::new(splunk::Distributed::new()),
+        Box::new(splunk::Distributed::at_its_best()),
         Box::new(splunk::PerAddress::new()),
         Box::new(elastic::stuffing()),
         Box::new(elastic::spraying()),

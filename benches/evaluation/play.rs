@@ -9,7 +9,7 @@ use authspike::simulate::delivery::{Deliveries, Distortion};
 use authspike::simulate::event::Events;
 use authspike::simulate::{Attack, Benign, Load, Plan, Scenario, Traffic};
 
-use super::comparators::{Comparator, DAY};
+use super::comparators::{Comparator, DAY, HOUR};
 use super::ledger::Ledger;
 use super::panel::{Learned, Panel};
 use super::truth::Truth;
@@ -36,6 +36,15 @@ pub struct Episode {
     pub attacks: Vec<Attack>,
     pub benign: Vec<Benign>,
     pub distortion: Distortion,
+}
+
+impl Episode {
+    /// The part of it in which what opens belongs to its benign scenarios: they, and an hour after them.
+    pub fn watched(&self) -> (i64, i64) {
+        let from = self.benign.iter().filter_map(|scenario| scenario.at).min().unwrap_or(0);
+        let ends = self.benign.iter().filter_map(|scenario| scenario.at.map(|at| at + scenario.span_millis));
+        (from, ends.max().unwrap_or(self.span).saturating_add(HOUR).min(self.span))
+    }
 }
 
 /// What came of it.

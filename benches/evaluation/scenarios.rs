@@ -25,7 +25,7 @@ const fn row(name: &'static str, attacks: &'static [&'static str]) -> Row {
 }
 
 /// Every attack.
-pub const ATTACKS: [Row; 29] = [
+pub const ATTACKS: [Row; 30] = [
     row("A1 one address, 3,000 in 10 min", &["stuffing:hits=15"]),
     row("A2 50 addresses, 1/min each", &["botnet:hits=30"]),
     row("A3 2,000 addresses, 9/h each", &["wide-botnet"]),
@@ -56,6 +56,7 @@ pub const ATTACKS: [Row; 29] = [
     ),
     row("a week of poisoning, then 12/h", &["drip:hosts=9,attempts=140,for=7d,at=0s", "drip:hosts=9,at=7d10h,hits=2"]),
     row("enumeration", &["enumeration"]),
+    row("A1 while A3 runs", &["wide-botnet:at=8h", "stuffing:hits=15"]),
     Row { name: "first hour: one address, 3,000", attacks: &["stuffing:hits=15,at=20m"], learned: false },
     Row {
         name: "first hour: 2,000 addresses, 3 each",
@@ -114,18 +115,13 @@ impl Quiet {
         let mut benign: Vec<Benign> =
             self.benign.iter().map(|text| Benign::parse(text).expect("a row of this table")).collect();
         if let Some(share) = self.per_thousand {
-            benign.iter_mut().for_each(|scenario| scenario.count = (accounts / 1000 * share).max(1));
+            for scenario in &mut benign {
+                scenario.count = (accounts / 1000 * share).max(1);
+            }
         }
         let distorted =
             Distortion { repeated: 0.02, late: 0.05, late_millis: 30 * MINUTE, skewed: 0.02, skew_millis: 10 * MINUTE };
         let distortion = if self.is_distorted { distorted } else { Distortion::default() };
         Episode { span: 2 * DAY, benign, distortion, ..Episode::default() }
-    }
-
-    /// The part of those days in which what opens is counted: the scenario and an hour after it.
-    pub fn watched(&self, episode: &Episode) -> (i64, i64) {
-        let from = episode.benign.iter().filter_map(|scenario| scenario.at).min().unwrap_or(0);
-        let ends = episode.benign.iter().filter_map(|scenario| scenario.at.map(|at| at + scenario.span_millis));
-        (from, ends.max().unwrap_or(episode.span).saturating_add(HOUR).min(episode.span))
     }
 }

@@ -69,6 +69,7 @@ impl AttackScore {
         });
         let (attempts_attributed, addresses_attributed) = truth.attributed(&about);
         let named: BTreeSet<u64> = about.iter().flat_map(|incident| incident.compromised.iter().copied()).collect();
+        let named = &named - truth.own();
         Self {
             found,
             attempts: truth.tries(),

@@ -186,8 +186,10 @@ fn ratio(part: u64, whole: u64) -> String {
 }
 
 fn percent(share: f64) -> String {
-    let digits = if share == 0.0 || share >= 0.1 { 0 } else { 1 };
-    format!("{:.digits$} %", share * 100.0)
+    if share > 0.0 && share < 0.1 {
+        return format!("{:.1} %", share * 100.0);
+    }
+    format!("{:.0} %", share * 100.0)
 }
 
 fn short(value: f64) -> String {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use authspike::event::{AuthEvent, Timestamp};
-use authspike::simulate::{Attempt, Scenario};
+use authspike::simulate::{Attempt, Identity, Scenario};
 use ipnet::IpNet;
 
 use super::comparators::{HOUR, MINUTE, Subject};
@@ -41,6 +41,8 @@ pub struct Truth {
     attempts: Vec<Labelled>,
     /// Accounts that were broken into.
     hits: BTreeSet<u64>,
+    /// Accounts of the attacker's own, which it is neither right nor wrong to name.
+    own: BTreeSet<u64>,
     addresses: HashSet<IpAddr>,
     accounts: HashSet<u64>,
     /// Entities of what led up to it.
@@ -62,6 +64,9 @@ impl Truth {
         if attempt.is_hit() {
             self.hits.insert(account);
         }
+        if matches!(attempt.identity, Identity::Own(_)) {
+            self.own.insert(account);
+        }
     }
 
     /// Attempts so far.
@@ -77,6 +82,11 @@ impl Truth {
     /// Accounts that were broken into.
     pub fn hits(&self) -> &BTreeSet<u64> {
         &self.hits
+    }
+
+    /// Accounts that the attacker signs in to and that are his.
+    pub fn own(&self) -> &BTreeSet<u64> {
+        &self.own
     }
 
     /// What `incident` has to do with it.

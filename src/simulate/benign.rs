@@ -129,6 +129,7 @@ pub(super) struct Effect {
     benign: Benign,
     scenario: Scenario,
     seed: u64,
+    lockout: u32,
     start: Timestamp,
     population: Population,
     /// Where those scenarios sit that have one place.
@@ -143,6 +144,7 @@ impl Effect {
             benign: *benign,
             scenario: Scenario::Benign(index),
             seed,
+            lockout: plan.lockout,
             start: plan.start.plus_millis(benign.at.unwrap_or_else(|| plan.middle())),
             population: population.clone(),
             office: population.office_of(population.any(seed)),
@@ -184,13 +186,15 @@ impl Effect {
                 BenignKind::OfficeRush => {
                     let account = self.population.any(mix(self.seed ^ u64::from(number)));
                     let agent = browser(account);
-                    let bout = Bout { account, ip, agent, at, scenario: Some(self.scenario) };
+                    let (lockout, scenario) = (self.lockout, Some(self.scenario));
+                    let bout = Bout { account, ip, agent, at, lockout, scenario };
                     bout.play(random, &mut give);
                 }
                 BenignKind::StalePassword => {
                     let account = self.population.any(self.seed);
                     let jitter = below(random, 1000);
-                    give(self.failure(at.plus_millis(jitter), account, browser(account)));
+                    let failure = self.failure(at.plus_millis(jitter), account, browser(account));
+                    give(Attempt { ending: self.stale_ending(number), ..failure });
                 }
                 BenignKind::NightlyTest => {
                     let account = self.population.any(self.seed.wrapping_add(u64::from(number)));
@@ -218,6 +222,14 @@ impl Effect {
         }
         // The mail with the new one has to arrive first.
         attempt(at.plus_millis(MINUTE), Ending::SignedIn);
+    }
+
+    /// The client knows no lock: it fails until the account is locked, meets the lock for an hour, and begins again.
+    fn stale_ending(&self, number: u32) -> Ending {
+        let every = (self.benign.span_millis / i64::from(self.benign.count)).max(1);
+        let locked = u32::try_from(HOUR / every).unwrap_or(u32::MAX);
+        let is_locked = self.lockout > 0 && number % self.lockout.saturating_add(locked) >= self.lockout;
+        if is_locked { Ending::Locked } else { Ending::WrongPassword }
     }
 
     fn failure(&self, at: Timestamp, account: u32, agent: u8) -> Attempt {

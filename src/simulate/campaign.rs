@@ -136,8 +136,14 @@ impl Campaign {
         }
     }
 
+    /// Which of its addresses makes attempt number `made`: each once a round, another one first in each round. (In the
+    /// same order every time, whatever is evenly spread over the attempts, the hits, would meet few of them.)
+    fn address(&self) -> u64 {
+        (self.made + self.made / self.attack.addresses) % self.attack.addresses
+    }
+
     fn ip(&self) -> IpAddr {
-        let number = self.made % self.attack.addresses;
+        let number = self.address();
         match self.attack.origin {
             Origin::Anywhere if self.attack.addresses <= A_HANDFUL => population::documentation(self.hosts, number),
             Origin::Anywhere => population::hosting(self.hosts_seed, number),
@@ -184,7 +190,7 @@ impl Campaign {
             self.minute = minute;
             self.tries.clear();
         }
-        let tries = self.tries.entry(self.made % self.attack.addresses).or_default();
+        let tries = self.tries.entry(self.address()).or_default();
         *tries += 1;
         *tries > self.attack.limit
     }

@@ -32,6 +32,7 @@ pub(super) struct Legit {
     /// Bouts a millisecond, before season and scenarios.
     bouts_per_milli: f64,
     seasonal: bool,
+    lockout: u32,
     effects: Vec<Effect>,
     /// Attempts of bouts that have begun.
     waiting: BinaryHeap<Reverse<Waiting>>,
@@ -80,6 +81,7 @@ impl Legit {
             random: plan.random_from_start(3),
             bouts_per_milli,
             seasonal,
+            lockout: plan.lockout,
             effects,
             waiting: BinaryHeap::new(),
             serial: 0,
@@ -103,7 +105,7 @@ impl Legit {
             let moved = self.effects.iter().find_map(|effect| effect.moved(at, usual, account));
             let (ip, scenario) = moved.map_or((usual, None), |(ip, scenario)| (ip, Some(scenario)));
             let agent = browser(account);
-            let bout = Bout { account, ip, agent, at, scenario };
+            let bout = Bout { account, ip, agent, at, lockout: self.lockout, scenario };
             let (waiting, serial) = (&mut self.waiting, &mut self.serial);
             bout.play(&mut self.random, |attempt| enqueue(waiting, serial, attempt));
         }

@@ -104,6 +104,25 @@ fn everyday_traffic_has_the_published_figures() {
 }
 
 #[test]
+fn nobody_fails_more_often_than_the_lock_allows() {
+    let longest = |lockout: u32| {
+        let mut failures: HashMap<Identity, u32> = HashMap::new();
+        let plan = Plan { lockout, ..plan(50_000, 14 * DAY) };
+        let mut longest = 0;
+        for attempt in attempts(&plan) {
+            let count = failures.entry(attempt.identity).or_default();
+            // A bout lasts minutes; the same account fails again another day.
+            *count = if attempt.ending == Ending::WrongPassword { *count + 1 } else { 0 };
+            longest = longest.max(*count);
+        }
+        longest
+    };
+    // Some bouts give up, so that two of them may follow each other without a success.
+    assert!(longest(0) > 10, "{}", longest(0));
+    assert!(longest(5) <= 10, "{}", longest(5));
+}
+
+#[test]
 fn nights_and_weekends_are_quiet() {
     let attempts = attempts(&plan(50_000, 7 * DAY));
     let count = |from: i64, until: i64| {
@@ -260,6 +279,7 @@ fn benign_scenarios_do_what_they_say() {
     assert_eq!(stale.len(), 60);
     assert!(stale.windows(2).all(|pair| (58_000..62_000).contains(&pair[1].at.millis_since(pair[0].at))));
     assert_eq!(stale.iter().map(|attempt| attempt.identity).collect::<HashSet<_>>().len(), 1);
+    assert_eq!(stale.iter().filter(|attempt| attempt.ending == Ending::WrongPassword).count(), 10);
 
     assert_eq!(of_it(&with("nightly-test")).len(), 40);
 
@@ -453,9 +473,9 @@ fn deliveries_come_late_and_twice_and_misdated_but_never_before_they_are_made() 
     let mut plan = plan(5000, 7 * DAY);
     plan.attacks = vec![Attack::parse("stuffing").unwrap()];
     let all = attempts(&plan);
-    let plain: Vec<_> = Deliveries::new(all.iter().copied(), Distortion::default(), 1).unwrap().collect();
-    assert_eq!(plain.iter().map(|delivered| delivered.attempt).collect::<Vec<_>>(), all);
-    assert!(plain.iter().all(|delivered| delivered.received_at == delivered.attempt.at && !delivered.is_repeat));
+    let undistorted: Vec<_> = Deliveries::new(all.iter().copied(), Distortion::default(), 1).unwrap().collect();
+    assert_eq!(undistorted.iter().map(|delivered| delivered.attempt).collect::<Vec<_>>(), all);
+    assert!(undistorted.iter().all(|delivered| delivered.received_at == delivered.attempt.at && !delivered.is_repeat));
 
     let distortion = Distortion { repeated: 0.05, late: 0.1, late_millis: 600_000, skewed: 0.02, skew_millis: 120_000 };
     let distorted: Vec<_> = Deliveries::new(all.iter().copied(), distortion, 1).unwrap().collect();

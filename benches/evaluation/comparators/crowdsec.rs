@@ -1,4 +1,4 @@
-//! CrowdSec's scenarios for brute force: three leaky buckets and one that looks for a steady slow pace.
+//! The scenarios of `CrowdSec` for brute force: three leaky buckets and one that looks for a steady slow pace.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;

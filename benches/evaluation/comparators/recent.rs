@@ -16,9 +16,9 @@ impl Schedule {
         Self { every, next: None }
     }
 
-    /// The next run that is due before what happens at `at` is seen.
+    /// The next run that is due before what happens at `at` is seen; the first one lies at or after the first `at`.
     pub fn due(&mut self, at: i64) -> Option<i64> {
-        let next = *self.next.get_or_insert((at.div_euclid(self.every) + 1) * self.every);
+        let next = *self.next.get_or_insert_with(|| (at + self.every - 1).div_euclid(self.every) * self.every);
         if at < next {
             return None;
         }

@@ -104,15 +104,25 @@ fn spans(counts: &[u32], span: i64, one_address: bool) -> Vec<Seen> {
 }
 
 #[test]
-fn a_burst_over_a_quiet_day_is_three_deviations_and_one_that_lasts_hides_itself() {
-    let mut counts = vec![2; 60];
+fn a_burst_in_a_quiet_hour_is_three_deviations_and_one_that_lasts_hides_itself() {
+    let never: [Vec<i64>; 2] = [vec![], vec![]];
+    let fires = |counts: &[u32]| {
+        let lines = spans(counts, 2 * MINUTE, false);
+        let [shipped, best] = [splunk::Distributed::new(), splunk::Distributed::at_its_best()];
+        [alerts(shipped, lines.clone()), alerts(best, lines)]
+            .map(|alerts| alerts.iter().map(|alert| alert.at - T0).collect::<Vec<_>>())
+    };
+    let mut counts = vec![2; 20];
     counts.push(80);
-    assert_eq!(alerts(splunk::Distributed::new(), spans(&counts, 2 * MINUTE, false)).len(), 1);
+    // By the run at the full hour, and at the end of the span.
+    assert_eq!(fires(&counts), [vec![HOUR], vec![42 * MINUTE]]);
     // Thirty are not enough, whatever the deviation.
     *counts.last_mut().unwrap() = 30;
-    assert_eq!(alerts(splunk::Distributed::new(), spans(&counts, 2 * MINUTE, false)), []);
+    assert_eq!(fires(&counts), never);
     // A flood that lasts is its own mean.
-    assert_eq!(alerts(splunk::Distributed::new(), spans(&[100, 104].repeat(30), 2 * MINUTE, false)), []);
+    assert_eq!(fires(&[100, 104].repeat(30)), never);
+    // By the next hour's run the quiet one is forgotten.
+    assert_eq!(fires(&[vec![2; 30], vec![80]].concat()), [vec![], vec![62 * MINUTE]]);
 }
 
 #[test]
