@@ -14,6 +14,8 @@ pub mod attack;
 pub mod benign;
 mod bout;
 mod campaign;
+pub mod delivery;
+pub mod event;
 mod legit;
 pub mod parse;
 mod population;
@@ -41,7 +43,7 @@ const MAX_MILLIS: i64 = 250_000_000_000_000;
 pub struct Plan {
     /// Two plans that differ only here are two draws of the same traffic.
     pub seed: u64,
-    /// When it begins.
+    /// When it begins. Plans of one seed that begin at different moments are different days of the same people.
     pub start: Timestamp,
     /// How long it lasts; `None`: until nobody asks any more.
     pub span_millis: Option<i64>,
@@ -51,7 +53,7 @@ pub struct Plan {
     pub accounts: u32,
     /// How often they sign in.
     pub load: Load,
-    /// Failures after which an account is locked for an hour; 0: never. Only guessing at one account gets there.
+    /// Failures after which an account is locked for an hour; 0: never. Counted for each person's bout and each attack.
     pub lockout: u32,
     /// Hostile traffic.
     pub attacks: Vec<Attack>,
@@ -96,6 +98,14 @@ pub struct Attempt {
     pub scenario: Option<Scenario>,
 }
 
+impl Attempt {
+    /// Whether it lets its maker into an account; that of an attack, into somebody else's.
+    #[must_use]
+    pub const fn is_hit(&self) -> bool {
+        matches!(self.ending, Ending::SignedIn) && !matches!(self.identity, Identity::Own(_))
+    }
+}
+
 /// Who an attempt names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Identity {
@@ -105,6 +115,8 @@ pub enum Identity {
     Misspelt(u32),
     /// An entry of a leaked list that names nobody here.
     Leaked(u64),
+    /// An account that an attacker opened for himself.
+    Own(u64),
 }
 
 /// How an attempt ends.
@@ -118,6 +130,8 @@ pub enum Ending {
     UnknownIdentifier,
     /// `user_locked`
     Locked,
+    /// `too_many_requests`
+    RateLimited,
     /// `verification_failed`, whatever was typed.
     Outage,
 }
@@ -212,6 +226,11 @@ impl Plan {
     /// Where a scenario without `at` begins: the middle, so that there is something to learn from before it.
     fn middle(&self) -> i64 {
         self.span_millis.unwrap_or(0) / 2
+    }
+
+    /// The generator of what people do, which is another for each moment of beginning.
+    fn random_from_start(&self, part: u64) -> Random {
+        Random::new(random::mix(self.seed ^ random::mix(part)) ^ self.start.0.unsigned_abs())
     }
 
     /// A generator of its own for each part, so that adding an attack changes nothing else.

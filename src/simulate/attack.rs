@@ -4,19 +4,9 @@
 //! proxies at 1.2 tries per address in all, sprays of one or two tries a day on each account, lists of which 5–30 % of the
 //! entries exist at the target and 0.1–2 % of those let somebody in.
 //!
-//! Not here: turning an attack into attempts (`campaign`).
+//! Not here: reading one from text (`settings`), turning it into attempts (`campaign`).
 
-use super::PlanError;
-use super::parse::{self, Spec};
-
-/// Accounts broken into per tried account that exists, where `hits` is not given.
-const HITS_PER_EXISTING: f64 = 0.005;
-/// The same for a spray: each account is tried with several common passwords.
-const HITS_PER_SPRAYED: f64 = 0.01;
-/// Most attempts of one attack: the largest one published had 108 million.
-const MAX_ATTEMPTS: u64 = 1_000_000_000;
-/// The ranges the attackers' addresses are taken from hold this many.
-const MAX_ADDRESSES: u64 = 1 << 24;
+mod settings;
 
 /// The kinds of attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,8 +65,12 @@ pub enum Origin {
     Anywhere,
     /// One /24.
     OneNetwork,
-    /// One IPv6 /64.
+    /// One IPv6 /64: what one subscriber or one rented server has.
     OneSlash64,
+    /// One IPv6 /48, each address in a /64 of its own.
+    OneSlash48,
+    /// IPv6 homes anywhere, each address in a /48 of its own: residential proxies that rotate.
+    Homes,
     /// The carrier address of one account, and so of hundreds.
     Carrier,
     /// The office address of one account.
@@ -102,6 +96,51 @@ pub struct Attack {
     pub victims: Victims,
     /// How many tries get in, exactly, evenly spread. `None`: as many as such an attack usually does.
     pub hits: Option<u64>,
+    /// How much faster it is after each day: 0.25 is a quarter more. 0: even from beginning to end.
+    pub growth: f64,
+    /// Share of the tries that are sign-ins to accounts of the attacker's own, to look like a network of customers.
+    pub padding: f64,
+    /// Tries of one address in one minute that are answered; further ones meet 429. 0: no limit.
+    pub limit: u32,
+    /// Attacks of one plan with the same number here come from the same addresses. `None`: each from its own.
+    pub hosts: Option<u8>,
+}
+
+impl Origin {
+    /// Every origin.
+    pub const ALL: [Self; 7] = [
+        Self::Anywhere,
+        Self::OneNetwork,
+        Self::OneSlash64,
+        Self::OneSlash48,
+        Self::Homes,
+        Self::Carrier,
+        Self::Office,
+    ];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Anywhere => "anywhere",
+            Self::OneNetwork => "one-network",
+            Self::OneSlash64 => "one-slash-64",
+            Self::OneSlash48 => "one-slash-48",
+            Self::Homes => "homes",
+            Self::Carrier => "carrier",
+            Self::Office => "office",
+        }
+    }
+
+    /// The ranges that its addresses are taken from hold this many.
+    const fn capacity(self) -> u64 {
+        match self {
+            Self::Anywhere | Self::OneSlash64 | Self::Homes => 1 << 24,
+            Self::OneSlash48 => 1 << 16,
+            Self::OneNetwork => 256,
+            Self::Carrier | Self::Office => 1,
+        }
+    }
 }
 
 impl AttackKind {
@@ -167,88 +206,19 @@ impl AttackKind {
             Self::DistributedGuessing => (HOUR, 120, 60, Origin::Anywhere, Victims::One),
             Self::Enumeration => (10 * MINUTE, 2000, 1, Origin::Anywhere, Victims::List { known: 0.02 }),
         };
-        Attack { kind: self, at: None, span_millis, attempts, addresses, origin, victims, hits: None }
-    }
-}
-
-impl Attack {
-    /// Reads `kind` or `kind:key=value,…` with the keys `at`, `for`, `attempts`, `addresses`, `known` (share of a list
-    /// that exists), `accounts` (of a round) and `hits`.
-    ///
-    /// # Errors
-    /// An unknown kind or key, or a value out of range.
-    pub fn parse(text: &str) -> Result<Self, PlanError> {
-        let spec = Spec::parse(text)?;
-        let kind = AttackKind::ALL.into_iter().find(|kind| kind.as_str() == spec.kind).ok_or_else(|| {
-            let known = AttackKind::ALL.map(AttackKind::as_str).join(", ");
-            PlanError::new(format!("there is no attack `{}`; there are: {known}", spec.kind))
-        })?;
-        let mut attack = kind.usual();
-        for (key, value) in spec.settings {
-            attack.set(key, value).map_err(|fault| PlanError::new(format!("{}: {fault}", kind.as_str())))?;
+        Attack {
+            kind: self,
+            at: None,
+            span_millis,
+            attempts,
+            addresses,
+            origin,
+            victims,
+            hits: None,
+            growth: 0.0,
+            padding: 0.0,
+            limit: 0,
+            hosts: None,
         }
-        attack.check()?;
-        Ok(attack)
-    }
-
-    fn set(&mut self, key: &str, value: &str) -> Result<(), PlanError> {
-        match (key, &mut self.victims) {
-            ("at", _) => self.at = Some(parse::span(value)?),
-            ("for", _) => self.span_millis = parse::span(value)?,
-            ("attempts", _) => self.attempts = parse::value(key, value)?,
-            ("addresses", _) => self.addresses = parse::value(key, value)?,
-            ("hits", _) => self.hits = Some(parse::value(key, value)?),
-            ("known", Victims::List { known }) => *known = parse::value(key, value)?,
-            ("accounts", Victims::Rounds { accounts }) => *accounts = parse::value(key, value)?,
-            _ => return Err(PlanError::new(format!("`{key}` cannot be set here"))),
-        }
-        Ok(())
-    }
-
-    fn check(&self) -> Result<(), PlanError> {
-        let name = self.kind.as_str();
-        let refuse = |what: &str| Err(PlanError::new(format!("{name}: {what}")));
-        let most_addresses = match self.origin {
-            Origin::Anywhere | Origin::OneSlash64 => MAX_ADDRESSES,
-            Origin::OneNetwork => 256,
-            Origin::Carrier | Origin::Office => 1,
-        };
-        if !(1..=MAX_ATTEMPTS).contains(&self.attempts) {
-            return refuse("attempts must be from 1 to a thousand million");
-        }
-        if !(1..=most_addresses).contains(&self.addresses) {
-            return refuse(&format!("addresses must be from 1 to {most_addresses}"));
-        }
-        if self.span_millis < 1000 {
-            return refuse("it must last at least a second");
-        }
-        let most_hits = match self.victims {
-            Victims::List { known } if !(0.0..=1.0).contains(&known) => return refuse("known must be from 0 to 1"),
-            Victims::Rounds { accounts: 0 } => return refuse("accounts must be at least 1"),
-            Victims::List { .. } | Victims::Rounds { .. } => self.attempts,
-            Victims::One => 1,
-        };
-        if self.hits.is_some_and(|hits| hits > most_hits) {
-            return refuse(&format!("hits must be at most {most_hits}"));
-        }
-        Ok(())
-    }
-
-    /// How many tries get in.
-    #[must_use]
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a share of at most a thousand million"
-    )]
-    pub fn hits(&self) -> u64 {
-        let usual = match (self.kind, self.victims) {
-            // Only the identifier is asked about; no password is tried.
-            (AttackKind::Enumeration, _) | (_, Victims::One) => 0.0,
-            (_, Victims::List { known }) => self.attempts as f64 * known * HITS_PER_EXISTING,
-            (_, Victims::Rounds { accounts }) => f64::from(accounts) * HITS_PER_SPRAYED,
-        };
-        self.hits.unwrap_or(usual.round() as u64).min(self.attempts)
     }
 }

@@ -4,8 +4,8 @@
 
 use std::net::IpAddr;
 
-use super::bout::Bout;
-use super::legit::{below, browser};
+use super::bout::{Bout, pause};
+use super::legit::{at_work, below, browser};
 use super::parse::{self, Spec};
 use super::population::Population;
 use super::random::{Random, mix};
@@ -16,6 +16,8 @@ use crate::event::Timestamp;
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 
+/// People who, after a reset, try the old password a second time before they read what happened.
+const TRIES_TWICE: f64 = 0.5;
 /// Most people or times of one scenario.
 const MAX_COUNT: u32 = 1_000_000;
 
@@ -32,6 +34,10 @@ pub enum BenignKind {
     Outage,
     /// Five times the traffic for an hour.
     Spike,
+    /// Every password was reset: over ten hours 2,000 people, each where they usually are, try the old one first.
+    ForcedReset,
+    /// An office reaches the internet by another address from one moment on.
+    EgressChange,
 }
 
 /// One benign scenario.
@@ -43,13 +49,21 @@ pub struct Benign {
     pub at: Option<i64>,
     /// How long it lasts.
     pub span_millis: i64,
-    /// People, tries or test accounts; how many times the traffic.
+    /// People, tries or test accounts; how many times the traffic; how many new addresses.
     pub count: u32,
 }
 
 impl BenignKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::OfficeRush, Self::StalePassword, Self::NightlyTest, Self::Outage, Self::Spike];
+    pub const ALL: [Self; 7] = [
+        Self::OfficeRush,
+        Self::StalePassword,
+        Self::NightlyTest,
+        Self::Outage,
+        Self::Spike,
+        Self::ForcedReset,
+        Self::EgressChange,
+    ];
 
     /// Its name on the command line and in the truth.
     #[must_use]
@@ -60,6 +74,8 @@ impl BenignKind {
             Self::NightlyTest => "nightly-test",
             Self::Outage => "outage",
             Self::Spike => "spike",
+            Self::ForcedReset => "forced-reset",
+            Self::EgressChange => "egress-change",
         }
     }
 
@@ -72,6 +88,8 @@ impl BenignKind {
             Self::NightlyTest => (4 * MINUTE, 20),
             Self::Outage => (20 * MINUTE, 1),
             Self::Spike => (HOUR, 5),
+            Self::ForcedReset => (10 * HOUR, 2000),
+            Self::EgressChange => (14 * 24 * HOUR, 1),
         };
         Benign { kind: self, at: None, span_millis, count }
     }
@@ -111,6 +129,7 @@ pub(super) struct Effect {
     benign: Benign,
     scenario: Scenario,
     seed: u64,
+    lockout: u32,
     start: Timestamp,
     population: Population,
     /// Where those scenarios sit that have one place.
@@ -125,6 +144,7 @@ impl Effect {
             benign: *benign,
             scenario: Scenario::Benign(index),
             seed,
+            lockout: plan.lockout,
             start: plan.start.plus_millis(benign.at.unwrap_or_else(|| plan.middle())),
             population: population.clone(),
             office: population.office_of(population.any(seed)),
@@ -145,11 +165,18 @@ impl Effect {
         (self.benign.kind == BenignKind::Outage && self.covers(at)).then_some(self.scenario)
     }
 
+    /// From where `account` signs in instead of `usual`, if its office has moved.
+    pub(super) fn moved(&self, at: Timestamp, usual: IpAddr, account: u32) -> Option<(IpAddr, Scenario)> {
+        let has_moved = self.benign.kind == BenignKind::EgressChange && usual == self.office && self.covers(at);
+        let number = u64::from(account % self.benign.count);
+        has_moved.then(|| (self.population.egress_of(self.population.any(self.seed), number), self.scenario))
+    }
+
     /// What begins in `[from, until)`.
     pub(super) fn add(&self, from: Timestamp, until: Timestamp, random: &mut Random, mut give: impl FnMut(Attempt)) {
         match self.benign.kind {
-            BenignKind::Outage | BenignKind::Spike => return,
-            BenignKind::OfficeRush | BenignKind::StalePassword | BenignKind::NightlyTest => {}
+            BenignKind::Outage | BenignKind::Spike | BenignKind::EgressChange => return,
+            BenignKind::OfficeRush | BenignKind::StalePassword | BenignKind::NightlyTest | BenignKind::ForcedReset => {}
         }
         let tests = BROWSERS + SCRIPTS - 1;
         for number in self.shares(from, until) {
@@ -159,22 +186,50 @@ impl Effect {
                 BenignKind::OfficeRush => {
                     let account = self.population.any(mix(self.seed ^ u64::from(number)));
                     let agent = browser(account);
-                    let bout = Bout { account, ip, agent, at, scenario: Some(self.scenario) };
+                    let (lockout, scenario) = (self.lockout, Some(self.scenario));
+                    let bout = Bout { account, ip, agent, at, lockout, scenario };
                     bout.play(random, &mut give);
                 }
                 BenignKind::StalePassword => {
                     let account = self.population.any(self.seed);
                     let jitter = below(random, 1000);
-                    give(self.failure(at.plus_millis(jitter), account, browser(account)));
+                    let failure = self.failure(at.plus_millis(jitter), account, browser(account));
+                    give(Attempt { ending: self.stale_ending(number), ..failure });
                 }
                 BenignKind::NightlyTest => {
                     let account = self.population.any(self.seed.wrapping_add(u64::from(number)));
                     give(self.failure(at, account, tests));
                     give(self.failure(at.plus_millis(1500), account, tests));
                 }
-                BenignKind::Outage | BenignKind::Spike => {}
+                BenignKind::ForcedReset => self.reset(at, number, random, &mut give),
+                BenignKind::Outage | BenignKind::Spike | BenignKind::EgressChange => {}
             }
         }
+    }
+
+    /// One person who does not know yet that the password was reset: once or twice the old one, then the new one.
+    fn reset(&self, at: Timestamp, number: u32, random: &mut Random, give: &mut impl FnMut(Attempt)) {
+        let account = self.population.any(mix(self.seed ^ u64::from(number)));
+        let ip = self.population.address(account, at_work(at), random);
+        let mut at = at;
+        let mut attempt = |at, ending| {
+            let (identity, agent) = (Identity::Account(account), browser(account));
+            give(Attempt { at, ip, identity, ending, agent, scenario: Some(self.scenario) });
+        };
+        for _ in 0..=u8::from(random.chance(TRIES_TWICE)) {
+            attempt(at, Ending::WrongPassword);
+            at = at.plus_millis(pause(random));
+        }
+        // The mail with the new one has to arrive first.
+        attempt(at.plus_millis(MINUTE), Ending::SignedIn);
+    }
+
+    /// The client knows no lock: it fails until the account is locked, meets the lock for an hour, and begins again.
+    fn stale_ending(&self, number: u32) -> Ending {
+        let every = (self.benign.span_millis / i64::from(self.benign.count)).max(1);
+        let locked = u32::try_from(HOUR / every).unwrap_or(u32::MAX);
+        let is_locked = self.lockout > 0 && number % self.lockout.saturating_add(locked) >= self.lockout;
+        if is_locked { Ending::Locked } else { Ending::WrongPassword }
     }
 
     fn failure(&self, at: Timestamp, account: u32, agent: u8) -> Attempt {

@@ -23,7 +23,7 @@ const MISSPELT: f64 = 0.05;
 /// Mean attempts of a bout, by the figures above: how many bouts give a wanted number of attempts.
 pub(super) const ATTEMPTS_PER_BOUT: f64 = 1.2277;
 
-/// Nobody types a hundred passwords; bounds what one bout can hold.
+/// Nobody types a hundred passwords; bounds what one bout can hold where there is no lock.
 const MAX_FAILURES: u32 = 100;
 
 /// One person's bout.
@@ -33,6 +33,8 @@ pub(super) struct Bout {
     pub(super) ip: IpAddr,
     pub(super) agent: u8,
     pub(super) at: Timestamp,
+    /// Failures after which the account is locked, for longer than anybody waits; 0: never.
+    pub(super) lockout: u32,
     pub(super) scenario: Option<Scenario>,
 }
 
@@ -54,6 +56,10 @@ impl Bout {
             let again = if random.chance(FORGETFUL) { FORGETFUL_FAILS_AGAIN } else { FAILS_AGAIN };
             let mut failures = 1;
             while failures < MAX_FAILURES && random.chance(again) {
+                if failures == self.lockout {
+                    attempt(at, account, Ending::Locked);
+                    return;
+                }
                 attempt(at, account, Ending::WrongPassword);
                 at = at.plus_millis(pause(random));
                 failures += 1;
@@ -68,6 +74,6 @@ impl Bout {
 
 /// Time to read the message, sigh and type again: 2 s and a log-normal rest (median 8 s), in milliseconds.
 #[expect(clippy::cast_possible_truncation, reason = "at most an hour")]
-fn pause(random: &mut Random) -> i64 {
+pub(super) fn pause(random: &mut Random) -> i64 {
     2000 + (random.log_normal(2.1, 0.8) * 1000.0).min(3_600_000.0) as i64
 }

@@ -32,6 +32,7 @@ pub(super) struct Legit {
     /// Bouts a millisecond, before season and scenarios.
     bouts_per_milli: f64,
     seasonal: bool,
+    lockout: u32,
     effects: Vec<Effect>,
     /// Attempts of bouts that have begun.
     waiting: BinaryHeap<Reverse<Waiting>>,
@@ -77,9 +78,10 @@ impl Legit {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             population,
-            random: plan.random(3),
+            random: plan.random_from_start(3),
             bouts_per_milli,
             seasonal,
+            lockout: plan.lockout,
             effects,
             waiting: BinaryHeap::new(),
             serial: 0,
@@ -99,9 +101,11 @@ impl Legit {
         for _ in 0..self.random.poisson(expected) {
             let account = self.population.draw(&mut self.random);
             let at = from.plus_millis(below(&mut self.random, length));
-            let ip = self.population.address(account, at_work(at), &mut self.random);
+            let usual = self.population.address(account, at_work(at), &mut self.random);
+            let moved = self.effects.iter().find_map(|effect| effect.moved(at, usual, account));
+            let (ip, scenario) = moved.map_or((usual, None), |(ip, scenario)| (ip, Some(scenario)));
             let agent = browser(account);
-            let bout = Bout { account, ip, agent, at, scenario: None };
+            let bout = Bout { account, ip, agent, at, lockout: self.lockout, scenario };
             let (waiting, serial) = (&mut self.waiting, &mut self.serial);
             bout.play(&mut self.random, |attempt| enqueue(waiting, serial, attempt));
         }
@@ -163,7 +167,8 @@ const fn is_weekend(at: Timestamp) -> bool {
     matches!((at.0.div_euclid(DAY) + 4).rem_euclid(7), 0 | 6)
 }
 
-fn at_work(at: Timestamp) -> bool {
+/// Whether people are in their offices.
+pub(super) fn at_work(at: Timestamp) -> bool {
     !is_weekend(at) && (8..18).contains(&(at.0.rem_euclid(DAY) / HOUR))
 }
 

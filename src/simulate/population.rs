@@ -33,6 +33,7 @@ const SIX_BIT_RANGE: u32 = (1 << 26) - 1;
 const CARRIERS: u32 = 0xf800_0000; // 248.0.0.0/8
 const OFFICES: u32 = 0xf900_0000; // 249.0.0.0/8
 const MAX_OFFICES: u32 = 1 << 16;
+const EGRESSES: u32 = 0xfd00_0000; // 253.0.0.0/8
 
 /// The accounts of one plan.
 #[derive(Clone, Debug)]
@@ -104,12 +105,15 @@ impl Population {
         v4(OFFICES | (index << 8) | 1)
     }
 
+    /// Where that office leaves for the internet once it has moved: `number` of its new addresses.
+    pub(super) fn egress_of(&self, account: u32, number: u64) -> IpAddr {
+        v4(EGRESSES | (low(mix(self.seed ^ mix(u64::from(account) | 5 << 40))) & 0x00ff_ff00) | (low(number) & 0xff))
+    }
+
     fn home(&self, account: u32, random: &mut Random) -> IpAddr {
         let home = mix(self.seed ^ mix(u64::from(account / ACCOUNTS_PER_HOME) | 4 << 40));
         if unit(home) < HOMES_ON_V6 {
-            // 3fff::/20, a /48 for each home, and a new interface id for each sign-in, as privacy extensions make them.
-            let prefix = (0x3fff_u128 << 112) | (u128::from(home & 0x0fff_ffff) << 80);
-            return IpAddr::V6(Ipv6Addr::from_bits(prefix | u128::from(random.bits())));
+            return home_on_v6(home, random.bits());
         }
         v4(HOMES | (low(home) & SIX_BIT_RANGE))
     }
@@ -137,6 +141,24 @@ pub(super) fn one_network(attack: u8, index: u64) -> IpAddr {
 pub(super) fn one_slash_64(attack: u8, index: u64) -> IpAddr {
     let prefix = (0x2001_0db8_0bad_u128 << 80) | (u128::from(attack) << 64);
     IpAddr::V6(Ipv6Addr::from_bits(prefix | u128::from(mix(index))))
+}
+
+/// Address number `index` of one IPv6 /48: a /64 of its own each.
+pub(super) fn one_slash_48(attack: u8, index: u64) -> IpAddr {
+    let prefix = (0x2001_0db8_1000_u128 + u128::from(attack)) << 80;
+    IpAddr::V6(Ipv6Addr::from_bits(prefix | (u128::from(index & 0xffff) << 64) | u128::from(mix(index))))
+}
+
+/// Address number `index` of residential proxies: homes like everybody's.
+pub(super) fn residential(seed: u64, index: u64) -> IpAddr {
+    let home = mix(seed ^ mix(index));
+    home_on_v6(home, mix(home))
+}
+
+/// `3fff::/20`, a /48 for each home, and a new interface id for each sign-in, as privacy extensions make them.
+fn home_on_v6(home: u64, interface: u64) -> IpAddr {
+    let prefix = (0x3fff_u128 << 112) | (u128::from(home & 0x0fff_ffff) << 80);
+    IpAddr::V6(Ipv6Addr::from_bits(prefix | u128::from(interface)))
 }
 
 fn v4(bits: u32) -> IpAddr {

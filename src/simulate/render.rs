@@ -3,6 +3,7 @@
 //! Invariant: no two plans share an id, so that one run is never taken for the redelivery of another; the same plan
 //! always has the same ids.
 
+use std::fmt;
 use std::hash::Hasher as _;
 use std::io::Write as _;
 
@@ -49,10 +50,8 @@ impl Renderer {
     /// For the attempts of `plan`.
     #[must_use]
     pub fn new(plan: &Plan) -> Self {
-        let mut run = siphasher::sip::SipHasher13::new();
-        run.write(format!("{plan:?}").as_bytes());
         Self {
-            run: run.finish(),
+            run: run(plan),
             made: 0,
             tenant: serde_json::Value::from(plan.tenant.as_str()).to_string(),
             names: Names {
@@ -90,7 +89,7 @@ impl Renderer {
 
         let Some(scenario) = attempt.scenario else { return Ok(()) };
         let (name, hostile, index) = self.names.of(scenario);
-        let hit = hostile && attempt.ending == Ending::SignedIn;
+        let hit = hostile && attempt.is_hit();
         write!(
             truth,
             "{{\"id\":\"sim-{run:016x}-{number}\",\"scenario\":\"{name}\",\"index\":{index},\"hostile\":{hostile}"
@@ -123,22 +122,50 @@ impl Names {
     }
 }
 
-const fn words(ending: Ending) -> (&'static str, Option<&'static str>) {
+/// What tells the ids of `plan` from those of any other.
+pub(super) fn run(plan: &Plan) -> u64 {
+    let mut run = siphasher::sip::SipHasher13::new();
+    run.write(format!("{plan:?}").as_bytes());
+    run.finish()
+}
+
+/// The outcome and Clerk's code for it.
+pub(super) const fn words(ending: Ending) -> (&'static str, Option<&'static str>) {
     match ending {
         Ending::SignedIn => ("success", None),
         Ending::WrongPassword => ("failure", Some("form_password_incorrect")),
         Ending::UnknownIdentifier => ("failure", Some("form_identifier_not_found")),
         Ending::Locked => ("locked", Some("user_locked")),
+        Ending::RateLimited => ("rate_limited", Some("too_many_requests")),
         Ending::Outage => ("failure", Some("verification_failed")),
     }
 }
 
 fn who(identity: Identity, line: &mut Vec<u8>) -> std::io::Result<()> {
-    match identity {
-        Identity::Account(account) => {
-            write!(line, ",\"user_id\":\"user_sim{account:08}\",\"identifier\":\"person{account}@example.com\"")
-        }
-        Identity::Misspelt(account) => write!(line, ",\"identifier\":\"preson{account}@example.com\""),
-        Identity::Leaked(entry) => write!(line, ",\"identifier\":\"leaked{entry:x}@example.net\""),
+    if let Some(user) = identity.user() {
+        write!(line, ",\"user_id\":\"{user}\"")?;
+    }
+    write!(line, ",\"identifier\":\"{}\"", identity.identifier())
+}
+
+impl Identity {
+    /// The Clerk user id, where the identifier is somebody's.
+    pub(super) fn user(self) -> Option<impl fmt::Display> {
+        let (kind, number) = match self {
+            Self::Account(account) => ("", u64::from(account)),
+            Self::Own(number) => ("own", number),
+            Self::Misspelt(_) | Self::Leaked(_) => return None,
+        };
+        Some(fmt::from_fn(move |f| write!(f, "user_sim{kind}{number:08}")))
+    }
+
+    /// What was typed.
+    pub(super) fn identifier(self) -> impl fmt::Display {
+        fmt::from_fn(move |f| match self {
+            Self::Account(account) => write!(f, "person{account}@example.com"),
+            Self::Misspelt(account) => write!(f, "preson{account}@example.com"),
+            Self::Leaked(entry) => write!(f, "leaked{entry:x}@example.net"),
+            Self::Own(number) => write!(f, "own{number}@example.org"),
+        })
     }
 }

@@ -13,6 +13,7 @@ mod architecture;
 mod attempts;
 mod cli;
 mod config;
+mod evaluation;
 mod generated;
 mod normalize;
 mod ocsf;

@@ -3,6 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use authspike::event::Timestamp;
+use authspike::normalize;
+use authspike::normalize::identifier::IdentifierKey;
+use authspike::simulate::delivery::{Deliveries, Distortion};
+use authspike::simulate::event::Events;
 use authspike::simulate::render::Renderer;
 use authspike::simulate::{
     Attack, AttackKind, Attempt, Benign, BenignKind, Ending, Identity, Load, Plan, Scenario, Traffic,
@@ -100,6 +104,25 @@ fn everyday_traffic_has_the_published_figures() {
 }
 
 #[test]
+fn nobody_fails_more_often_than_the_lock_allows() {
+    let longest = |lockout: u32| {
+        let mut failures: HashMap<Identity, u32> = HashMap::new();
+        let plan = Plan { lockout, ..plan(50_000, 14 * DAY) };
+        let mut longest = 0;
+        for attempt in attempts(&plan) {
+            let count = failures.entry(attempt.identity).or_default();
+            // A bout lasts minutes; the same account fails again another day.
+            *count = if attempt.ending == Ending::WrongPassword { *count + 1 } else { 0 };
+            longest = longest.max(*count);
+        }
+        longest
+    };
+    // Some bouts give up, so that two of them may follow each other without a success.
+    assert!(longest(0) > 10, "{}", longest(0));
+    assert!(longest(5) <= 10, "{}", longest(5));
+}
+
+#[test]
 fn nights_and_weekends_are_quiet() {
     let attempts = attempts(&plan(50_000, 7 * DAY));
     let count = |from: i64, until: i64| {
@@ -189,6 +212,13 @@ fn settings_are_obeyed_and_wrong_ones_refused() {
         "guessing:known=0.5",
         "spraying:accounts=0",
         "network:addresses=257",
+        "network:origin=nowhere",
+        "network:origin=office",
+        "ipv6:origin=one-slash-48,addresses=65537",
+        "drip:growth=-0.1",
+        "drip:growth=10",
+        "stuffing:padding=1",
+        "stuffing:limit=-1",
         "office:addresses=2",
         "stuffing:at=-1h",
     ] {
@@ -239,7 +269,7 @@ fn benign_scenarios_do_what_they_say() {
     let rush = of_it(&with("office-rush:at=33h"));
     let people = rush.iter().filter_map(|attempt| match attempt.identity {
         Identity::Account(account) | Identity::Misspelt(account) => Some(account),
-        Identity::Leaked(_) => None,
+        Identity::Leaked(_) | Identity::Own(_) => None,
     });
     let people: HashSet<u32> = people.collect();
     assert!((385..=400).contains(&people.len()), "{}", people.len());
@@ -249,6 +279,7 @@ fn benign_scenarios_do_what_they_say() {
     assert_eq!(stale.len(), 60);
     assert!(stale.windows(2).all(|pair| (58_000..62_000).contains(&pair[1].at.millis_since(pair[0].at))));
     assert_eq!(stale.iter().map(|attempt| attempt.identity).collect::<HashSet<_>>().len(), 1);
+    assert_eq!(stale.iter().filter(|attempt| attempt.ending == Ending::WrongPassword).count(), 10);
 
     assert_eq!(of_it(&with("nightly-test")).len(), 40);
 
@@ -327,4 +358,172 @@ fn a_plan_that_makes_no_sense_is_refused() {
     }
     // One account, no traffic, no time: nothing, and no fault.
     assert_eq!(attempts(&plan(1, 0)).len(), 0);
+}
+
+#[test]
+fn a_ramp_grows_by_the_day_and_the_same_hosts_are_used_twice() {
+    let ramp = attempts(&Plan { span_millis: Some(30 * DAY), ..only("drip:at=0s,for=10d,attempts=2000,growth=0.5") });
+    let days: Vec<_> =
+        (0..10).map(|day| ramp.iter().filter(|try_| try_.at.millis_since(START) / DAY == day).count()).collect();
+    // 2,000 x 0.5 / (1.5^10 - 1) = 17.6 on the first day, half as much again on each that follows.
+    assert!((15..21).contains(&days[0]), "{days:?}");
+    assert!(days.windows(2).skip(3).all(|pair| (1.4..1.6).contains(&share(pair[1], pair[0]))), "{days:?}");
+
+    let mut twice = only("drip:hosts=3,for=1h");
+    twice.attacks.push(Attack::parse("stuffing:hosts=3").unwrap());
+    twice.attacks.push(Attack::parse("stuffing").unwrap());
+    let of = |index| -> HashSet<_> {
+        let all = attempts(&twice);
+        all.iter().filter(|try_| try_.scenario == Some(Scenario::Attack(index))).map(|try_| try_.ip).collect()
+    };
+    assert_eq!(of(0), of(1));
+    assert!(of(1).is_disjoint(&of(2)));
+}
+
+#[test]
+fn origins_lie_where_they_say() {
+    let of = |attack: &str, bits: u32| -> (usize, usize) {
+        let all = attempts(&only(attack));
+        let v6 = |ip: std::net::IpAddr| match ip {
+            std::net::IpAddr::V6(ip) => ip.to_bits(),
+            std::net::IpAddr::V4(ip) => panic!("{ip}"),
+        };
+        let nets: HashSet<_> = all.iter().map(|try_| v6(try_.ip) >> (128 - bits)).collect();
+        (nets.len(), all.len())
+    };
+    assert_eq!(of("ipv6", 64), (1, 1000));
+    assert_eq!(of("ipv6:origin=one-slash-48", 48), (1, 1000));
+    assert_eq!(of("ipv6:origin=one-slash-48", 64), (1000, 1000));
+    assert_eq!(of("ipv6:origin=homes", 48), (1000, 1000));
+}
+
+#[test]
+fn an_address_meets_the_limit_and_every_account_its_lock() {
+    let count = |plan: &Plan, ending| attempts(plan).iter().filter(|attempt| attempt.ending == ending).count();
+    // 300 a minute from one address, of which 30 are answered; whole minutes, since the span begins on one.
+    let limited = only("stuffing:at=0s,limit=30,hits=0");
+    assert_eq!(count(&limited, Ending::RateLimited), 2700);
+    assert_eq!(count(&only("stuffing:at=0s"), Ending::RateLimited), 0);
+    // 20 accounts, 30 tries each within an hour: ten and no more.
+    let rounds = only("spraying:at=0s,for=50m,accounts=20,attempts=600,hits=0");
+    assert_eq!(count(&rounds, Ending::WrongPassword), 200);
+    assert_eq!(count(&rounds, Ending::Locked), 400);
+}
+
+#[test]
+fn padding_signs_in_to_accounts_of_the_attackers_own_and_is_no_hit() {
+    let plan = only("stuffing:padding=0.4,hits=6");
+    let all = attempts(&plan);
+    let own: Vec<_> = all.iter().filter(|attempt| matches!(attempt.identity, Identity::Own(_))).collect();
+    assert!((1194..=1200).contains(&own.len()), "{}", own.len());
+    assert!(own.iter().all(|attempt| attempt.ending == Ending::SignedIn && !attempt.is_hit()));
+    assert_eq!(own.iter().map(|attempt| attempt.identity).collect::<HashSet<_>>().len(), 5);
+    assert_eq!(all.iter().filter(|attempt| attempt.is_hit()).count(), 6);
+    let (lines, truth) = rendered(&plan);
+    assert_eq!(json_lines(&truth).iter().filter(|line| line["hit"] == true).count(), 6);
+    assert!(json_lines(&lines).iter().all(|line| line["identifier"].is_string()));
+}
+
+#[test]
+fn after_a_reset_everybody_fails_at_home_and_gets_in() {
+    let everyday = plan(20_000, 2 * DAY);
+    let reset = Plan { benign: vec![Benign::parse("forced-reset:at=8h,count=3000").unwrap()], ..everyday.clone() };
+    let of_it: Vec<_> = attempts(&reset).into_iter().filter(|attempt| attempt.scenario.is_some()).collect();
+    let successes = of_it.iter().filter(|attempt| attempt.ending == Ending::SignedIn).count();
+    let failures = of_it.iter().filter(|attempt| attempt.ending == Ending::WrongPassword).count();
+    assert_eq!((successes, of_it.len() - successes), (3000, failures));
+    assert!((1.45..1.55).contains(&share(failures, successes)), "{failures}");
+    // From where they are anyway: no address carries more than a carrier or an office does.
+    let mut by_ip: HashMap<_, HashSet<Identity>> = HashMap::new();
+    for attempt in &of_it {
+        by_ip.entry(attempt.ip).or_default().insert(attempt.identity);
+    }
+    assert!(by_ip.len() > 1000, "{}", by_ip.len());
+}
+
+#[test]
+fn an_office_that_moved_is_at_its_new_address_and_nowhere_else_differs() {
+    let everyday = plan(20_000, 3 * DAY);
+    let moved = Plan { benign: vec![Benign::parse("egress-change:at=1d").unwrap()], ..everyday.clone() };
+    let (before, after) = (attempts(&everyday), attempts(&moved));
+    assert_eq!(before.len(), after.len());
+    let changed: Vec<_> = before.iter().zip(&after).filter(|(before, after)| before.ip != after.ip).collect();
+    assert!(changed.len() > 20, "{}", changed.len());
+    let pairs: HashSet<_> = changed.iter().map(|(before, after)| (before.ip, after.ip)).collect();
+    assert_eq!(pairs.len(), 1);
+    assert!(changed.iter().all(|(_, after)| after.scenario == Some(Scenario::Benign(0))));
+    assert!(changed.iter().all(|(_, after)| after.at >= START.plus_millis(DAY)));
+    let (old, _) = pairs.into_iter().next().unwrap();
+    assert!(after.iter().all(|attempt| attempt.ip != old || attempt.at < START.plus_millis(DAY + 3_600_000)));
+}
+
+#[test]
+fn another_day_of_the_same_people_has_the_same_homes_and_other_sign_ins() {
+    let first = plan(2000, 7 * DAY);
+    let second = Plan { start: START.plus_millis(7 * DAY), ..first.clone() };
+    let places = |plan: &Plan| -> HashSet<_> { attempts(plan).iter().map(|attempt| attempt.ip).collect() };
+    let (one, two) = (attempts(&first), attempts(&second));
+    assert_ne!(one[0].at.millis_since(first.start), two[0].at.millis_since(second.start));
+    let both = places(&first).intersection(&places(&second)).filter(|ip| ip.is_ipv4()).count();
+    assert!(both > 200, "{both}");
+}
+
+#[test]
+fn deliveries_come_late_and_twice_and_misdated_but_never_before_they_are_made() {
+    let mut plan = plan(5000, 7 * DAY);
+    plan.attacks = vec![Attack::parse("stuffing").unwrap()];
+    let all = attempts(&plan);
+    let undistorted: Vec<_> = Deliveries::new(all.iter().copied(), Distortion::default(), 1).unwrap().collect();
+    assert_eq!(undistorted.iter().map(|delivered| delivered.attempt).collect::<Vec<_>>(), all);
+    assert!(undistorted.iter().all(|delivered| delivered.received_at == delivered.attempt.at && !delivered.is_repeat));
+
+    let distortion = Distortion { repeated: 0.05, late: 0.1, late_millis: 600_000, skewed: 0.02, skew_millis: 120_000 };
+    let distorted: Vec<_> = Deliveries::new(all.iter().copied(), distortion, 1).unwrap().collect();
+    assert!(distorted.is_sorted_by_key(|delivered| delivered.received_at));
+    let repeats = distorted.iter().filter(|delivered| delivered.is_repeat).count();
+    assert_eq!(distorted.len() - repeats, all.len());
+    assert!((0.04..0.06).contains(&share(repeats, all.len())), "{repeats}");
+    let (mut late, mut ahead) = (0, 0);
+    for delivered in distorted.iter().filter(|delivered| !delivered.is_repeat) {
+        let made = &all[usize::try_from(delivered.number).unwrap()];
+        let delay = delivered.received_at.millis_since(made.at);
+        assert!((0..600_000).contains(&delay), "{delay}");
+        late += usize::from(delay > 0);
+        ahead += usize::from(delivered.attempt.at.millis_since(made.at) == 120_000);
+    }
+    assert!((0.09..0.11).contains(&share(late, all.len())), "{late}");
+    assert!((0.015..0.025).contains(&share(ahead, all.len())), "{ahead}");
+    for wrong in [
+        Distortion { repeated: 1.5, ..distortion },
+        Distortion { late: f64::NAN, ..distortion },
+        Distortion { late_millis: -1, ..distortion },
+        Distortion { skew_millis: i64::MAX, ..distortion },
+    ] {
+        assert!(Deliveries::new(all.iter().copied(), wrong, 1).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn an_event_made_directly_is_the_one_that_its_line_becomes() {
+    let mut plan = plan(2000, DAY);
+    plan.lockout = 3;
+    plan.attacks = ["stuffing:padding=0.3,limit=20", "guessing:attempts=20", "ipv6", "distributed-guessing:hits=1"]
+        .map(|attack| Attack::parse(attack).unwrap())
+        .to_vec();
+    plan.benign = vec![Benign::parse("outage:at=13h").unwrap()];
+    let key = IdentifierKey::new(&[3; 32]);
+    let mut events = Events::new(&plan, key.clone());
+    let mut renderer = Renderer::new(&plan);
+    let mut endings = HashSet::new();
+    for (number, attempt) in (0..).zip(Traffic::new(&plan).unwrap()) {
+        let (mut line, mut truth) = (Vec::new(), Vec::new());
+        renderer.write(&attempt, &mut line, &mut truth).unwrap();
+        // As if received when it happened, and as if the sender's clock ran ten minutes ahead.
+        for received_at in [attempt.at, attempt.at.plus_millis(-600_000)] {
+            let normalized = normalize::attempt::normalize(&line, Some(received_at), &key).unwrap();
+            assert_eq!(events.event(number, &attempt, received_at), normalized.event);
+        }
+        endings.insert(format!("{:?}", attempt.ending));
+    }
+    assert_eq!(endings.len(), 6, "{endings:?}");
 }
