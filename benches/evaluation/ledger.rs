@@ -35,6 +35,8 @@ pub struct Incident {
     pub is_no_attack: bool,
     /// Accounts it calls compromised.
     pub compromised: BTreeSet<u64>,
+    /// Accounts that it says may be.
+    pub suspected: BTreeSet<u64>,
     /// Addresses it names beside its subject.
     pub listed: Vec<IpNet>,
 }
@@ -68,6 +70,7 @@ impl Ledger {
             story: self.incidents.len().to_string(),
             is_no_attack: false,
             compromised: BTreeSet::new(),
+            suspected: BTreeSet::new(),
             listed: Vec::new(),
         });
     }
@@ -86,6 +89,7 @@ impl Ledger {
         incident.began_at = incident.began_at.min(finding.episode.first_seen_at.0);
         incident.until = finding.episode.closed_at.unwrap_or(finding.episode.last_seen_at).0.max(incident.opened_at);
         incident.compromised.extend(finding.evidence.compromised.iter().map(|named| account_of(&named.account)));
+        incident.suspected.extend(finding.evidence.suspected.iter().map(|named| account_of(&named.account)));
         incident.listed = finding.evidence.addresses.values.iter().filter_map(|text| net(text)).collect();
         debug_assert!(finding.lifecycle != Lifecycle::Closed || finding.episode.closed_at.is_some());
     }
@@ -118,6 +122,7 @@ fn incident(finding: &Finding, tries: u64) -> Incident {
         story: String::new(),
         is_no_attack: false,
         compromised: BTreeSet::new(),
+        suspected: BTreeSet::new(),
         listed: Vec::new(),
     }
 }
@@ -147,8 +152,5 @@ fn says_no_attack(finding: &Finding) -> bool {
 
 /// What correlates findings, where they carry it; else each finding is a story of its own.
 fn story(finding: &Finding) -> String {
-    let correlation = serde_json::to_value(finding)
-        .ok()
-        .and_then(|json| json.get("correlation_uid").and_then(|uid| uid.as_str().map(str::to_owned)));
-    correlation.unwrap_or_else(|| finding.finding_id.to_string())
+    finding.correlation.unwrap_or(finding.finding_id).to_string()
 }

@@ -20,6 +20,9 @@ pub struct AttackScore {
     /// Accounts named as compromised, and how many of them are.
     pub named: u64,
     pub named_rightly: u64,
+    /// Accounts named as suspected only, and how many of them were broken into.
+    pub suspected: u64,
+    pub suspected_rightly: u64,
     /// Accounts that were broken into.
     pub broken_into: u64,
     /// What the analyst gets about it.
@@ -70,6 +73,8 @@ impl AttackScore {
         let (attempts_attributed, addresses_attributed) = truth.attributed(&about);
         let named: BTreeSet<u64> = about.iter().flat_map(|incident| incident.compromised.iter().copied()).collect();
         let named = &named - truth.own();
+        let suspected: BTreeSet<u64> = about.iter().flat_map(|incident| incident.suspected.iter().copied()).collect();
+        let suspected = &(&suspected - truth.own()) - &named;
         Self {
             found,
             attempts: truth.tries(),
@@ -77,6 +82,8 @@ impl AttackScore {
             addresses_attributed,
             named: named.len() as u64,
             named_rightly: named.intersection(truth.hits()).count() as u64,
+            suspected: suspected.len() as u64,
+            suspected_rightly: suspected.intersection(truth.hits()).count() as u64,
             broken_into: truth.hits().len() as u64,
             stories: stories(&about),
             false_stories: stories(&related(Relation::Unrelated)),

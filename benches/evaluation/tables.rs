@@ -35,12 +35,12 @@ fn of<'a>(tenants: &[&'a Measured], row: usize, detector: usize) -> Vec<&'a Atta
 fn ours(tenants: &[&Measured], attacks: &[Row]) {
     println!("### The detector, by attack\n");
     println!(
-        "Medians over the tenants that found it; shares are means over all. \"Named\": accounts broken into that are\nnamed, and how many of the named ones were. \"Beside\": stories about nothing in the same days.\n"
+        "Medians over the tenants that found it; shares are means over all. \"Named\": accounts broken into that are\nnamed as compromised, or as that or as suspected; and how many of either list were. \"Beside\": stories about nothing in\nthe same days.\n"
     );
     println!(
-        "| attack | found | after | attempts until | of all | attempts attributed | addresses | named | of the named right | stories | beside |"
+        "| attack | found | after | attempts until | of all | attempts attributed | addresses | named | or suspected | right of named | right of suspected | stories | beside |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|{}", "---|".repeat(13));
     for (index, row) in attacks.iter().enumerate() {
         let scores = of(tenants, index, 0);
         let found: Vec<_> = scores.iter().filter_map(|score| Some((score.found?, score.attempts))).collect();
@@ -49,7 +49,7 @@ fn ours(tenants: &[&Measured], attacks: &[Row]) {
         let share =
             median(found.iter().map(|(found, all)| found.after_attempts as f64 / (*all).max(1) as f64).collect());
         println!(
-            "| {} | {}/{} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {}/{} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             row.name,
             found.len(),
             scores.len(),
@@ -59,7 +59,12 @@ fn ours(tenants: &[&Measured], attacks: &[Row]) {
             percent(mean(scores.iter().map(|score| score.attempts_attributed))),
             percent(mean(scores.iter().map(|score| score.addresses_attributed))),
             ratio(sum(&scores, |score| score.named_rightly), sum(&scores, |score| score.broken_into)),
+            ratio(
+                sum(&scores, |score| score.named_rightly + score.suspected_rightly),
+                sum(&scores, |score| score.broken_into)
+            ),
             ratio(sum(&scores, |score| score.named_rightly), sum(&scores, |score| score.named)),
+            ratio(sum(&scores, |score| score.suspected_rightly), sum(&scores, |score| score.suspected)),
             short(mean(scores.iter().map(|score| score.stories as f64))),
             short(mean(scores.iter().map(|score| score.false_stories as f64))),
         );
@@ -145,7 +150,7 @@ fn benign_days(tenants: &[&Measured], benign: &[Quiet]) {
 fn by_seed(measured: &[Measured], attacks: &[Row]) {
     println!("## By tenant\n");
     println!(
-        "| accounts | seed | attacks found | missed | accounts named | false in the quiet days | stories on benign days |"
+        "| accounts | seed | attacks found | missed | accounts named or suspected | false in the quiet days | stories on benign days |"
     );
     println!("|---|---|---|---|---|---|---|");
     for one in measured {
@@ -160,7 +165,10 @@ fn by_seed(measured: &[Measured], attacks: &[Row]) {
             scores.len() - missed.len(),
             scores.len(),
             missed.join("; "),
-            ratio(sum(&scores, |score| score.named_rightly), sum(&scores, |score| score.broken_into)),
+            ratio(
+                sum(&scores, |score| score.named_rightly + score.suspected_rightly),
+                sum(&scores, |score| score.broken_into)
+            ),
             one.quiet.first().map_or(0, |score| score.false_stories),
         );
     }

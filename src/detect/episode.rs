@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::heavy::HeavyHitters;
-use super::key::{Counter, Key};
+use super::key::{Counter, Key, pair};
 use super::recent::SignIn;
 use super::rules::Span;
 use super::shape::{self, Figures};
@@ -64,6 +64,8 @@ pub(crate) struct Episode {
     code_failures: u64,
     accounts: Distinct,
     addresses: Distinct,
+    /// Who failed from which of them: whoever mistypes and then gets in is not broken into.
+    pairs: Distinct,
     networks: HeavyHitters<String>,
     networks_seen: Distinct,
     reasons: HeavyHitters<String>,
@@ -150,6 +152,7 @@ impl Episode {
             code_failures: 0,
             accounts: Distinct::default(),
             addresses: Distinct::default(),
+            pairs: Distinct::default(),
             networks: HeavyHitters::new(MAX_COUNTED),
             networks_seen: Distinct::default(),
             reasons: HeavyHitters::new(MAX_COUNTED),
@@ -281,6 +284,7 @@ impl Episode {
             && kind != EntityKind::Ip
         {
             self.addresses.add(Key::address(0, address).bits(), || address.to_string());
+            self.pairs.add(pair_of(sign_in), String::new);
         }
         if let Some(ip) = sign_in.ip
             && matches!(kind, EntityKind::Account | EntityKind::Tenant)
@@ -305,17 +309,20 @@ impl Episode {
         };
         // An account that always signs in from there is a victim's neighbour, not a victim.
         let (Some(account), true) = (&sign_in.account, sign_in.novel) else { return };
-        let implicated = match self.key.counter {
-            Counter::Address => true,
-            Counter::Network | Counter::Account | Counter::Tenant => self.implicates(sign_in),
-            Counter::AddressCodes | Counter::AccountCodes | Counter::TenantLocks | Counter::TenantOutage => false,
+        // Of many addresses with a few failures each some are people who mistype away from home: the account that failed
+        // there and then gets in tells less than one that was never tried there before.
+        let others_failed_there = self.implicates(sign_in) && !self.pairs.contains(pair_of(sign_in));
+        let (sure, likely) = match self.key.counter {
+            Counter::Address => (true, false),
+            Counter::Network => (others_failed_there || self.strange, true),
+            Counter::Account => (self.implicates(sign_in), true),
+            Counter::Tenant => (others_failed_there, sign_in.strange),
+            Counter::AddressCodes | Counter::AccountCodes | Counter::TenantLocks | Counter::TenantOutage => return,
         };
-        let list = if implicated {
-            &mut self.compromised
-        } else if self.key.counter == Counter::Tenant && sign_in.strange {
-            &mut self.suspected
-        } else {
-            return;
+        let list = match (sure, likely) {
+            (true, _) => &mut self.compromised,
+            (false, true) => &mut self.suspected,
+            (false, false) => return,
         };
         list.add(Key::account(0, account).bits(), || Compromised {
             account: account.to_string(),
@@ -428,4 +435,10 @@ impl Episode {
             shapes: self.likelihoods(),
         }
     }
+}
+
+fn pair_of(sign_in: &SignIn) -> u64 {
+    let address = sign_in.ip.map_or(0, |ip| Key::address(0, Address::of(ip)).bits());
+    let account = sign_in.account.as_ref().map_or(0, |account| Key::account(0, account).bits());
+    pair(address, account)
 }

@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::count::Parties;
 use super::episode::{Episode, Opening};
-use super::key::{Counter, Key};
+use super::key::{Counter, Key, pair};
 use super::population::Population;
 use super::pulse::{Outage, Pulse};
 use super::rules::{Span, Thresholds, rounded};
 use super::series::{Alarm, Limits, Maturity, Reading, Series};
-use super::window::{bucket_of, slot_of, start_of_slot};
+use super::window::{SLOTS, bucket_of, slot_of, start_of_slot};
 use super::{Config, Detector};
 use crate::event::{Outcome, Tenant, Timestamp};
 use crate::finding::{self, BaselineEvidence, BaselineSource, EntityKind, Finding, Learning, WindowEvidence};
@@ -25,6 +25,8 @@ use crate::finding::{self, BaselineEvidence, BaselineSource, EntityKind, Finding
 const GATHERING: usize = 5;
 /// See [`GATHERING`].
 const GATHERING_MILLIS: i64 = 600_000;
+/// What marks, among those who signed in, an account that was locked on a day.
+const LOCKED: u64 = 0x6c6f_636b_6564_0000;
 
 /// One tenant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -134,9 +136,15 @@ impl Detector {
                 tenant.pulse.succeed(at);
                 tenant.strange.succeed(at, parties.who, &limits);
             }
+            // Once a day: whoever keeps trying meets the lock again and again.
             Outcome::Locked => {
-                let limits = tenant.limits(Counter::TenantLocks);
-                tenant.locks.fail(at, parties.who, &limits);
+                let Some(account) = parties.account else { return };
+                let today = pair(account.hash(), LOCKED ^ u64::from(slot_of(bucket_of(at)) / SLOTS));
+                if !self.familiar.contains(today) {
+                    self.familiar.add(today, at);
+                    let limits = tenant.limits(Counter::TenantLocks);
+                    tenant.locks.fail(at, parties.who, &limits);
+                }
             }
             Outcome::CodeSent => tenant.has_codes = true,
             _ => {}
