@@ -6,20 +6,22 @@
 //!   (negative binomial, with the variance that the series itself shows) allows;
 //! - [`Alarm::Drift`]: the excess adds up over hours ([`drift`]).
 //!
-//! In the first day, while there is nothing to compare with, [`Alarm::Ceiling`] stands in: failures outnumber sign-ins, in a
-//! bucket or an hour. Cold or learned, the expectation grows with the sign-ins of the same bucket: a launch explains its own
-//! failures.
+//! In the first day, and in an hour that was seen on no like day, there is nothing to compare with. There [`Alarm::Ceiling`]
+//! stands in: failures outnumber sign-ins, in a bucket or an hour. An attack smaller than that is not seen there. Cold or
+//! learned, the expectation grows with the sign-ins of the same bucket: a launch explains its own failures.
 //!
-//! **What an attacker can teach it.** Nothing while an alarm is up or the caller froze the series; the six hours before an
-//! alarm are thrown away unlearned. A bucket is learned at most at twice its expectation and 3 more, so an hour of the week
-//! doubles at best once in 28 days, and 50 times takes 158 days. That is without the alarms; whoever wants to stay below
-//! the drift alarm can keep up no more than 1.44 times the normal rate, which doubles in 64 days and takes a year for 50
-//! times. Sign-ins of his own accounts raise the expectation of a learned series to 4 times at most, for which he needs three
-//! successful accounts of his own in each bucket for every one the tenant has.
+//! **What an attacker can teach it.** Nothing while an alarm is up or the caller froze the series, up to a week; and the six
+//! hours before an alarm are thrown away unlearned. A bucket is learned at most at twice its expectation and 1 more. So
+//! whoever floods every bucket while nobody heeds an alarm needs 11 days to double what is normal and 114 for 50 times
+//! (at 0.4 failures a bucket; 23 and 140 days at 12). Whoever stays below the drift alarm has to keep to 1.44 times the
+//! normal rate, which doubles it in 64 days at best. Sign-ins of his own accounts raise the expectation of a learned series
+//! to 4 times at most, for which he needs three accounts of his own in each bucket for every one the tenant has.
+//! After a week of alarm learning goes on within that bound, since a rate that has risen for good would else be an alarm
+//! for ever.
 //!
 //! Invariant: a failure is counted in the bucket of its own time, whatever the order, while that is the running bucket or
-//! the one before; later it is refused. A bucket closes once, in order. Memory is bounded: 5.5 KiB of week, 1 KiB of
-//! waiting buckets, at most 8 KiB of open sketches.
+//! the one before; later it is refused. A bucket closes once, in order. Memory is bounded, at 16 KiB: 5.5 of week, 2.5
+//! of waiting buckets, at most 8 of open sketches. A quiet tenant's is half of it.
 //!
 //! Not here: what an outage is, who carries the excess, when a finding ends (the caller).
 
@@ -27,47 +29,36 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use self::bucket::{Closed, Open, bucket_of};
 use self::drift::{Drift, Term};
 use self::judge::{Judge, cold_expected, cold_threshold};
-use self::season::{Normal, Season};
+use self::season::{Season, same_hour};
 use self::spread::Spread;
-use super::sketch::Sketch;
 use super::tail;
 use crate::event::Timestamp;
 
+mod bucket;
 mod drift;
 mod episode;
 mod judge;
+mod learn;
 mod reading;
 mod season;
 mod spread;
 
 pub(crate) use self::judge::Limits;
-pub(crate) use self::reading::{Alarm, Reading};
-pub(crate) use self::season::Source;
+pub(crate) use self::reading::Alarm;
 
 /// Length of a bucket.
 pub(crate) const BUCKET_MILLIS: i64 = 300_000;
 /// Buckets of an hour.
 const BUCKETS_PER_HOUR: u32 = 12;
-/// A bucket is learned so long after it ended: an attack that is noticed within six hours has taught nothing.
-const LAG: u32 = 6 * BUCKETS_PER_HOUR;
 /// Buckets of a gap that are learned as empty: a week. A longer silence is a feed that was off, not a quiet tenant.
 const MAX_GAP: u32 = 7 * 24 * BUCKETS_PER_HOUR;
 /// Buckets after which the expectation is trusted at all: a day.
 const PROVISIONAL: u32 = 24 * BUCKETS_PER_HOUR;
 /// Buckets after which each hour of the week has been seen twice.
 const LEARNED: u32 = 14 * 24 * BUCKETS_PER_HOUR;
-/// A bucket is learned at most at so many times its expectation,
-const WINSOR_FACTOR: f64 = 2.0;
-/// and so many more, without which a tenant of one failure an hour could learn nothing.
-const WINSOR_OFFSET: f64 = 3.0;
-/// Refused buckets after which buckets are learned all the same, within the bound: a week of them. An expectation that
-/// is wrong would else keep its own alarm up, and itself wrong, for ever.
-const MAX_REFUSED: u32 = 7 * 24 * BUCKETS_PER_HOUR;
-/// Accepted buckets in a row after which the refused ones are forgotten: a day.
-const FORGIVEN: u32 = 24 * BUCKETS_PER_HOUR;
-
 /// How much of a week the series knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Maturity {
@@ -88,29 +79,6 @@ pub(crate) enum Counting {
     Known,
     /// Its bucket is closed.
     Late,
-}
-
-/// A bucket that still counts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Open {
-    number: u32,
-    failing: Sketch,
-    succeeding: Sketch,
-    failures: u32,
-    successes: u32,
-    normal: Normal,
-    /// From so many failures on it is a spike, as of `judged_with` sign-ins. More sign-ins only raise it.
-    threshold: u64,
-    judged_with: Option<u32>,
-    over: bool,
-}
-
-/// What is kept of a bucket that counts no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Closed {
-    number: u32,
-    failures: u32,
-    successes: u32,
 }
 
 /// One tenant's series.
@@ -136,43 +104,6 @@ pub(crate) struct Series {
     /// Whether the last hour is over the ceiling of a series that has learned nothing.
     hour_over: bool,
     frozen: bool,
-}
-
-impl Open {
-    fn new(number: u32, normal: Normal) -> Self {
-        Self {
-            number,
-            failing: Sketch::default(),
-            succeeding: Sketch::default(),
-            failures: 0,
-            successes: 0,
-            normal,
-            threshold: 0,
-            judged_with: None,
-            over: false,
-        }
-    }
-
-    fn judge(&mut self, judge: Judge, limits: &Limits) {
-        let failures = u64::from(self.failures);
-        self.over = false;
-        if failures < limits.minimum.min(limits.cold_minimum) || self.judged_with.is_some() && failures < self.threshold
-        {
-            return;
-        }
-        if self.judged_with != Some(self.successes) {
-            let expected = judge.expected(self.normal, self.successes, limits);
-            self.threshold = judge.threshold(self.normal, expected, limits);
-            self.judged_with = Some(self.successes);
-        }
-        self.over = failures >= self.threshold;
-    }
-}
-
-impl Open {
-    fn closed(&self) -> Closed {
-        Closed { number: self.number, failures: self.failures, successes: self.successes }
-    }
 }
 
 impl Series {
@@ -237,12 +168,17 @@ impl Series {
             self.previous.judged_with = None;
         } else {
             self.close(&running, limits);
-            for silent in (running.number + 1..number - 1).take(MAX_GAP as usize) {
-                self.close(&Open::new(silent, self.season.normal(silent)), limits);
+            let mut silent = Open::new(running.number, normal);
+            for number in (running.number + 1..number - 1).take(MAX_GAP as usize) {
+                if !same_hour(silent.number, number) {
+                    silent.normal = self.season.normal(number);
+                }
+                silent.number = number;
+                self.close(&silent, limits);
             }
             self.previous.normal = self.season.normal(number - 1);
         }
-        if !season::same_hour(running_number, number) {
+        if !same_hour(running_number, number) {
             // Nothing of the same hour is learned within the hour.
             self.running.normal = self.season.normal(number);
         }
@@ -307,9 +243,10 @@ impl Series {
 
     /// Failures and sign-ins of the running bucket and the eleven before.
     fn last_hour(&self) -> (u64, u32) {
-        let open = [self.previous.closed(), self.running.closed()];
-        self.recent.iter().chain(&open).fold((0, 0), |(failures, successes), bucket| {
-            (failures + u64::from(bucket.failures), bucket.successes.saturating_add(successes))
+        let closed = self.recent.iter().map(|bucket| (bucket.failures, bucket.successes));
+        let open = [&self.previous, &self.running].map(|bucket| (bucket.failures, bucket.successes));
+        closed.chain(open).fold((0, 0), |(failures, successes), (more_failures, more_successes)| {
+            (failures + u64::from(more_failures), more_successes.saturating_add(successes))
         })
     }
 
@@ -330,62 +267,6 @@ impl Series {
         let terms = [self.term(&self.previous, limits), self.term(&self.running, limits)];
         terms.into_iter().flatten().fold(self.drift, |drift, term| drift.with(term, scale))
     }
-
-    /// `open` counts no more: the drift adds it up, and in six hours it is learned, unless something is wrong now.
-    fn close(&mut self, open: &Open, limits: &Limits) {
-        self.recent.push_back(open.closed());
-        while self.recent.len() > BUCKETS_PER_HOUR as usize - 2 {
-            self.recent.pop_front();
-        }
-        if let Some(term) = self.term(open, limits) {
-            self.drift.close(term, self.judge_of().scale(limits));
-        }
-        while let Some(bucket) = self.waiting.pop_front_if(|bucket| bucket.number + LAG <= open.number) {
-            self.learn(bucket, limits);
-        }
-        if open.number > self.first && self.accepts(open) {
-            self.known = self.known.saturating_add(1);
-            self.waiting.push_back(open.closed());
-        }
-    }
-
-    /// Whether this bucket may be learned.
-    fn accepts(&mut self, open: &Open) -> bool {
-        if self.frozen || self.drift.raised || open.over || self.hour_over {
-            self.accepted = 0;
-            self.refused = self.refused.saturating_add(1);
-        } else {
-            self.accepted = self.accepted.saturating_add(1);
-            if self.accepted >= FORGIVEN {
-                self.refused = 0;
-            }
-        }
-        self.accepted > 0 || self.refused > MAX_REFUSED
-    }
-
-    fn learn(&mut self, bucket: Closed, limits: &Limits) {
-        let judge = self.judge_of();
-        let failures = f64::from(bucket.failures);
-        let normal = self.season.normal(bucket.number);
-        let expected = judge.expected(normal, bucket.successes, limits);
-        let most = if judge.is_cold(normal) {
-            limits.cold_factor * expected
-        } else {
-            self.spread.learn(failures, expected);
-            WINSOR_FACTOR * expected + WINSOR_OFFSET
-        };
-        self.season.learn(bucket.number, failures.min(most), bucket.successes.into());
-    }
-}
-
-/// The bucket of a moment, counted from the epoch; moments before it count as the epoch.
-fn bucket_of(at: Timestamp) -> u32 {
-    u32::try_from(at.0.max(0) / BUCKET_MILLIS).unwrap_or(u32::MAX - 1)
-}
-
-/// The start of a bucket.
-fn start_of(number: u32) -> Timestamp {
-    Timestamp(i64::from(number) * BUCKET_MILLIS)
 }
 
 #[cfg(test)]

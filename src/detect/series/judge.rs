@@ -18,6 +18,9 @@ const MAX_SCALE_PROVISIONAL: f64 = 20.0;
 /// now and then.
 const PROVISIONAL_DRIFT: f64 = 2.0;
 
+/// Terms that the tail sums: beyond it is 0. Where three times the expectation is that far out, chance is no explanation.
+const FAR: u64 = 10_000;
+
 /// From where on it is too much. What changes here holds from the next bucket on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Limits {
@@ -91,13 +94,16 @@ impl Judge {
         let least = limits.minimum.max(ceiling(limits.ratio * expected));
         // Mean `expected`, variance so many times that. For very large means the first term underflows and the tail
         // is 0, which is right: there the ratio alone is far beyond chance.
+        if least >= FAR {
+            return least;
+        }
         let variance = self.spread.factor(expected);
         let (shape, success) = (expected / (variance - 1.0), 1.0 - 1.0 / variance);
-        let is_chance = |count| tail::negative_binomial_tail(count, shape, success) >= limits.chance;
+        let is_chance = |count| tail::negative_binomial_tail(count, shape, success) > limits.chance;
         if !is_chance(least) {
             return least;
         }
-        // `low` is chance, `high` is not; the tail sums at most 10,000 terms, so `high` is found.
+        // `low` is chance, `high` is not; beyond `FAR` the tail is 0, so `high` is found.
         let (mut low, mut high) = (least, least + 1);
         while is_chance(high) {
             (low, high) = (high, high + 2 * (high - low));

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bucket::start_of;
 use super::judge::{Limits, cold_expected, cold_threshold};
 use super::season::{FLOOR, Source};
-use super::{BUCKETS_PER_HOUR, Maturity, Series, start_of};
+use super::{BUCKETS_PER_HOUR, Maturity, Series};
 use crate::event::Timestamp;
 
 /// Why a series is too high.
@@ -98,7 +99,7 @@ impl Series {
     pub(crate) fn drift(&self, limits: &Limits) -> Reading {
         let drift = self.drift_with_open(limits);
         Reading {
-            start: start_of(drift.since),
+            start: start_of(if drift.expected > 0.0 { drift.since } else { self.running.number }),
             end: start_of(self.running.number + 1),
             observed: drift.observed,
             expected: drift.expected,

@@ -1,6 +1,7 @@
 //! Simulated tenants: counts per bucket with a day, a week and more spread than a Poisson process has.
 
-use crate::detect::series::{Alarm, Limits, Series, start_of};
+use crate::detect::series::bucket::start_of;
+use crate::detect::series::{Alarm, Limits, Series};
 
 /// Monday 2026-01-05, midnight UTC.
 pub(in crate::detect::series) const MONDAY: u32 = 1_767_571_200 / 300;
@@ -110,7 +111,7 @@ impl Tenant {
     /// One bucket with `crowd` times the usual traffic and `attack` more failures; the alarm that is up at its end.
     pub(in crate::detect::series) fn bucket(&mut self, crowd: f64, attack: u32) -> Option<Alarm> {
         let number = self.next;
-        if number % DAY == 0 {
+        if number.is_multiple_of(DAY) {
             self.level = (self.population.days * self.random.normal()).exp();
         }
         let mean = self.mean() * self.level * crowd;
