@@ -25,6 +25,7 @@ mod count;
 mod distinct;
 mod entity;
 mod episode;
+mod explain;
 mod familiar;
 mod heavy;
 mod judge;
@@ -44,6 +45,7 @@ mod watermark;
 mod window;
 
 pub use config::Config;
+pub use explain::{Explanation, Subject, UnknownSubject};
 pub use snapshot::SnapshotError;
 
 use entity::Entities;
@@ -86,6 +88,8 @@ pub struct Stats {
     pub overwritten: u64,
     /// Pairs of account and network, accounts and networks remembered from sign-ins.
     pub familiar: u64,
+    /// Seconds for which a sign-in is remembered at least.
+    pub familiar_seconds: u64,
     /// Tenants by how far their normal has been learned, by [`Learning::ALL`].
     pub learning: [u64; Learning::ALL.len()],
     /// Addresses and networks that crossed their threshold as part of a distributed attack and got no finding of their own.
@@ -189,6 +193,7 @@ impl Detector {
             max_entities: self.entities.max() as u64,
             overwritten: self.entities.overwritten(),
             familiar: self.familiar.len() as u64,
+            familiar_seconds: u64::try_from(self.familiar.span() / 1000).unwrap_or(0),
             open: self.open_count() as u64,
             watermark: self.watermark.now(),
             ..self.stats

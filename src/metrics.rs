@@ -93,6 +93,8 @@ pub struct DetectMetrics {
     pub forgotten_contacts: IntCounter,
     /// Who is remembered to have signed in, and from where.
     pub familiar: IntGauge,
+    /// How long it is remembered.
+    pub familiar_seconds: IntGauge,
     /// `state`
     pub tenants: IntGaugeVec,
     /// Entities told of in the finding of a larger attack.
@@ -259,6 +261,10 @@ impl DetectMetrics {
             familiar: declare.gauge(
                 "detect_familiar",
                 "Accounts, networks and pairs of them remembered from sign-ins of the last month or two.",
+            )?,
+            familiar_seconds: declare.gauge(
+                "detect_familiar_seconds",
+                "How long a sign-in is remembered at least; 30 days unless the memory bound makes it less.",
             )?,
             tenants: declare.gauges(
                 "detect_tenants",

@@ -13,7 +13,7 @@ use super::key::{Counter, Key, pair};
 use super::recent::SignIn;
 use super::rules::Span;
 use super::shape::{self, Figures};
-use super::tally::Distinct;
+use super::tally::{Distinct, OF_ENTITY, OF_TENANT};
 use crate::event::{Address, Network, Outcome, Tenant, Timestamp};
 use crate::finding::{
     self, BaselineEvidence, Compromise, Compromised, Entity, EntityKind, Evidence, Finding, Lifecycle, Likelihood,
@@ -94,13 +94,17 @@ pub(crate) struct Opening {
 }
 
 /// Accounts, each once: the first by name, all of them counted.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Compromises {
     listed: Vec<Compromised>,
     accounts: Distinct,
 }
 
 impl Compromises {
+    fn new(capacity: u32) -> Self {
+        Self { listed: Vec::new(), accounts: Distinct::new(capacity) }
+    }
+
     fn add(&mut self, hash: u64, compromised: impl FnOnce() -> Compromised) {
         if self.accounts.contains(hash) {
             return;
@@ -119,6 +123,8 @@ impl Compromises {
 impl Episode {
     /// The episode that `opening` gives rise to.
     pub(crate) fn open(opening: Opening) -> Self {
+        let capacity = if opening.key.counter.kind() == EntityKind::Tenant { OF_TENANT } else { OF_ENTITY };
+        let distinct = || Distinct::new(capacity);
         let Opening { key, span, tenant, entity, correlation, network, strange, peak, baseline, now } = opening;
         Self {
             key,
@@ -150,15 +156,15 @@ impl Episode {
             baseline,
             totals: Totals::default(),
             code_failures: 0,
-            accounts: Distinct::default(),
-            addresses: Distinct::default(),
-            pairs: Distinct::default(),
+            accounts: distinct(),
+            addresses: distinct(),
+            pairs: distinct(),
             networks: HeavyHitters::new(MAX_COUNTED),
-            networks_seen: Distinct::default(),
+            networks_seen: distinct(),
             reasons: HeavyHitters::new(MAX_COUNTED),
             user_agents: HeavyHitters::new(MAX_COUNTED),
-            compromised: Compromises::default(),
-            suspected: Compromises::default(),
+            compromised: Compromises::new(capacity),
+            suspected: Compromises::new(capacity),
             folded: 0,
         }
     }

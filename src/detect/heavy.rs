@@ -5,7 +5,7 @@
 //! where a list of the first values to come would never show it.
 //!
 //! Invariants, for any stream:
-//! - the counters add up to [`HeavyHitters::total`], exactly;
+//! - the counters add up to the weight of all values, exactly;
 //! - `count - error <= true count <= count`, and `error <= total / capacity`; while no more values than the capacity have
 //!   come, every error is 0;
 //! - every value with more than `total / capacity` of the weight is kept;
@@ -58,11 +58,13 @@ impl<K> HeavyHitters<K> {
     }
 
     /// The weight of all values, kept or not.
+    #[cfg(test)]
     pub(crate) fn total(&self) -> u64 {
         self.total
     }
 
     /// The values kept, largest count first.
+    #[cfg(test)]
     pub(crate) fn top(&self) -> &[Hitter<K>] {
         &self.kept
     }
@@ -112,7 +114,7 @@ impl<K> HeavyHitters<K> {
 
 impl<K: Display> HeavyHitters<K> {
     /// At most `rows` values, each with the weight that it certainly has, largest first and equal ones by name; all the
-    /// rest is in one last row, so that the rows add up to [`HeavyHitters::total`].
+    /// rest is in one last row, so that the rows add up to the weight of all values.
     pub(crate) fn shown(&self, rows: usize) -> Vec<Counted> {
         let mut shown: Vec<_> = self
             .kept

@@ -135,7 +135,7 @@ impl Judgement<'_> {
     }
 
     /// Failing accounts that the succeeding ones excuse.
-    fn excused(&self) -> f64 {
+    pub(crate) fn excused(&self) -> f64 {
         self.thresholds.guard * self.phi * float(self.succeeding)
     }
 

@@ -47,7 +47,7 @@ mod season;
 mod spread;
 
 pub(crate) use self::judge::Limits;
-pub(crate) use self::reading::Alarm;
+pub(crate) use self::reading::{Alarm, Reading};
 
 /// Length of a bucket.
 pub(crate) const BUCKET_MILLIS: i64 = 300_000;

@@ -36,6 +36,8 @@ pub(crate) struct TenantState {
     pub(crate) pulse: Pulse,
     strange: Series,
     locks: Series,
+    /// Somebody has signed in: without that there is nothing to hold a new tenant's failures against.
+    has_succeeded: bool,
     /// Codes are sent, so sign-ins may have to be held against them.
     pub(crate) has_codes: bool,
     /// Not part of the state: what the user has set for it.
@@ -55,6 +57,7 @@ impl TenantState {
             pulse: Pulse::default(),
             strange: Series::starting_at(at),
             locks: Series::starting_at(at),
+            has_succeeded: false,
             has_codes: false,
             thresholds: config.thresholds(),
         }
@@ -88,7 +91,7 @@ impl TenantState {
         self.pulse.outage(at, self.strange.expected_sign_ins())
     }
 
-    fn series(&self, counter: Counter) -> &Series {
+    pub(super) fn series(&self, counter: Counter) -> &Series {
         if counter == Counter::TenantLocks { &self.locks } else { &self.strange }
     }
 
@@ -96,7 +99,7 @@ impl TenantState {
         if counter == Counter::TenantLocks { &mut self.locks } else { &mut self.strange }
     }
 
-    fn limits(&self, counter: Counter) -> Limits {
+    pub(super) fn limits(&self, counter: Counter) -> Limits {
         let usual = Limits {
             minimum: self.thresholds.tenant_minimum,
             chance: self.population.chance(self.thresholds.budget),
@@ -133,6 +136,7 @@ impl Detector {
             }
             Outcome::Failure => tenant.pulse.fail(at, parties.network.map_or(0, |network| network.bits())),
             Outcome::Success => {
+                tenant.has_succeeded = true;
                 tenant.pulse.succeed(at);
                 tenant.strange.succeed(at, parties.who, &limits);
             }
@@ -165,7 +169,8 @@ impl Detector {
     fn judge_series(&mut self, counter: Counter, parties: &Parties, at: Timestamp, found: &mut Vec<Finding>) {
         let key = Key::tenant(parties.tenant, counter);
         let Some(tenant) = self.tenants.get(usize::from(parties.tenant)) else { return };
-        let alarm = tenant.series(counter).alarm();
+        let believed = |alarm: &Alarm| *alarm != Alarm::Ceiling || tenant.has_succeeded || counter != Counter::Tenant;
+        let alarm = tenant.series(counter).alarm().filter(believed);
         let Some(id) = self.of_key.get(&key).copied() else {
             if let Some(alarm) = alarm {
                 self.open_tenant(counter, parties.tenant, alarm, at, found);
@@ -302,7 +307,7 @@ fn entity(tenant: &Tenant) -> finding::Entity {
     finding::Entity { kind: EntityKind::Tenant, value: tenant.to_string() }
 }
 
-fn evidence(reading: &Reading, limits: &Limits, at: Timestamp) -> WindowEvidence {
+pub(super) fn evidence(reading: &Reading, limits: &Limits, at: Timestamp) -> WindowEvidence {
     WindowEvidence {
         start: reading.start,
         end: at.max(reading.start),
@@ -315,7 +320,7 @@ fn evidence(reading: &Reading, limits: &Limits, at: Timestamp) -> WindowEvidence
     }
 }
 
-fn baseline(reading: &Reading) -> BaselineEvidence {
+pub(super) fn baseline(reading: &Reading) -> BaselineEvidence {
     #[expect(clippy::cast_precision_loss, reason = "hours in milliseconds")]
     let days = reading.end.millis_since(reading.start).max(1) as f64 / 86_400_000.0;
     BaselineEvidence {

@@ -37,6 +37,7 @@ impl Publisher {
         }
         self.detect.max_entities.set(signed(stats.max_entities));
         self.detect.familiar.set(signed(stats.familiar));
+        self.detect.familiar_seconds.set(signed(stats.familiar_seconds));
         self.detect.forgotten_contacts.inc_by(stats.overwritten - last.overwritten);
         self.detect.folded.inc_by(stats.folded - last.folded);
         for (state, count) in Learning::ALL.iter().zip(stats.learning) {

@@ -42,6 +42,7 @@ pub(crate) struct Reading {
 
 impl Reading {
     /// Failures beyond the expectation; negative when there are fewer.
+    #[cfg(test)]
     pub(crate) fn excess(&self) -> f64 {
         as_float(self.observed) - self.expected
     }
