@@ -16,6 +16,7 @@ mod suite;
 
 mod comparators;
 mod ledger;
+mod score;
 
 use authspike::detect::Config;
 use suite::comparators::{Alert, Comparator, DAY, Seen, Subject};
