@@ -11,7 +11,7 @@ use super::comparators::{HOUR, MINUTE, Subject};
 use super::ledger::Incident;
 use super::panel;
 
-/// An incident of the whole tenant belongs to an attack until so long after its end.
+/// What an incident about an attack is made of begins at most so long after the attack's end.
 const GRACE: i64 = 15 * MINUTE;
 /// What is said of an attacker's entity up to a day later is aftermath: neither found nor false.
 const AFTERMATH: i64 = 24 * HOUR;
@@ -98,12 +98,12 @@ impl Truth {
             Subject::Net(net) => (touches(&self.addresses, net), touches(&self.led_up, net)),
         };
         let is_tenant = incident.subject == Subject::Tenant;
-        let opened_by = |grace: i64| incident.opened_at <= until + grace && incident.until >= from;
+        let began_by = |grace: i64| incident.began_at <= until + grace && incident.until >= from;
         // What was open about everybody before it began says nothing about it: else a rule that always fires finds all.
         let is_news = !is_tenant || incident.opened_at >= from;
-        if takes_part && is_news && opened_by(GRACE) {
+        if takes_part && is_news && began_by(GRACE) {
             Relation::About
-        } else if (takes_part && !is_tenant && opened_by(AFTERMATH)) || led_up {
+        } else if (takes_part && !is_tenant && began_by(AFTERMATH)) || led_up {
             Relation::Aftermath
         } else {
             Relation::Unrelated

@@ -109,7 +109,7 @@ impl Comparator for StandIn {
 
     fn observe(&mut self, seen: &Seen, alerts: &mut Vec<Alert>) {
         if matches!(self, Self::Nervous) && seen.failed {
-            alerts.extend([seen.ip.into(), Subject::Tenant].map(|subject| Alert { at: seen.at, subject }));
+            alerts.extend([seen.ip.into(), Subject::Tenant].map(|subject| Alert::at_once(seen.at, subject)));
         }
     }
 

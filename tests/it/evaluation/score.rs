@@ -52,7 +52,7 @@ fn truth() -> Truth {
 
 fn incident(subject: Subject, opened_at: i64, until: i64) -> Incident {
     let mut ledger = Ledger::default();
-    ledger.alert(&Alert { at: opened_at, subject }, "rule", 5);
+    ledger.alert(&Alert::at_once(opened_at, subject), "rule", 5);
     let mut incident = ledger.incidents.remove(0);
     incident.until = until;
     incident
@@ -88,6 +88,9 @@ fn the_tenant_is_about_it_only_if_it_is_news() {
     assert_eq!(relation(T0 - 1, T1), Relation::Unrelated);
     assert_eq!(relation(T1 + 15 * MINUTE, T1 + HOUR), Relation::About);
     assert_eq!(relation(T1 + 15 * MINUTE + 1, T1 + HOUR), Relation::Unrelated);
+    // A search that runs hours later and looks back on it finds it, late.
+    let late = Incident { began_at: T1, ..incident(Subject::Tenant, T1 + 9 * HOUR, T1 + 10 * HOUR) };
+    assert_eq!(truth.relation(&late), Relation::About);
 }
 
 #[test]
@@ -110,9 +113,9 @@ fn a_score_adds_up() {
     let truth = truth();
     let (hit, own) = (*truth.hits().first().unwrap(), *truth.own().first().unwrap());
     let mut ledger = Ledger::default();
-    ledger.alert(&Alert { at: T0 + 4 * MINUTE + 1, subject: net("203.0.113.0/32") }, "rule", 5);
-    ledger.alert(&Alert { at: T0 + 2 * MINUTE, subject: net("192.0.2.1/32") }, "rule", 3);
-    ledger.alert(&Alert { at: T0 + MINUTE, subject: net("198.51.100.9/32") }, "rule", 2);
+    ledger.alert(&Alert::at_once(T0 + 4 * MINUTE + 1, net("203.0.113.0/32")), "rule", 5);
+    ledger.alert(&Alert::at_once(T0 + 2 * MINUTE, net("192.0.2.1/32")), "rule", 3);
+    ledger.alert(&Alert::at_once(T0 + MINUTE, net("198.51.100.9/32")), "rule", 2);
     ledger.incidents[0].compromised.extend([hit, own, 12345]);
     ledger.incidents[1].compromised.insert(777);
     let played = Played { truth, ledgers: Vec::new(), from: 0, until: 3 * HOUR, events: 0 };
@@ -129,8 +132,8 @@ fn a_score_adds_up() {
 fn what_says_that_it_is_no_attack_is_counted_apart() {
     let mut ledger = Ledger::default();
     let ip: IpAddr = [192, 0, 2, 1].into();
-    ledger.alert(&Alert { at: HOUR, subject: ip.into() }, "rule", 0);
-    ledger.alert(&Alert { at: HOUR, subject: Subject::Tenant }, "rule", 0);
+    ledger.alert(&Alert::at_once(HOUR, ip), "rule", 0);
+    ledger.alert(&Alert::at_once(HOUR, Subject::Tenant), "rule", 0);
     ledger.incidents[1].is_no_attack = true;
     let score = QuietScore::of(&ledger, 0, 4 * HOUR);
     assert_eq!((score.false_stories, score.no_attacks), (1, 1));
