@@ -40,7 +40,16 @@ pub struct Seen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alert {
     pub at: i64,
+    /// Where what it looked at began: long before, if the rule runs once a day.
+    pub since: i64,
     pub subject: Subject,
+}
+
+impl Alert {
+    /// Of a rule that looks at each line as it comes.
+    pub fn at_once(at: i64, subject: impl Into<Subject>) -> Self {
+        Self { at, since: at, subject: subject.into() }
+    }
 }
 
 /// What an alert is about.

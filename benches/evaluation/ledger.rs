@@ -23,7 +23,7 @@ pub struct Incident {
     pub label: String,
     /// The moment at which somebody could have been told.
     pub opened_at: i64,
-    /// The first thing it counts.
+    /// Where what it counts begins.
     pub began_at: i64,
     /// When it ended.
     pub until: i64,
@@ -64,7 +64,7 @@ impl Ledger {
             subject: alert.subject,
             label: name.to_owned(),
             opened_at: alert.at,
-            began_at: alert.at,
+            began_at: alert.since,
             until,
             tries_before: tries,
             story: self.incidents.len().to_string(),

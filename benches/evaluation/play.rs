@@ -104,7 +104,7 @@ fn run(plan: &Plan, distortion: Distortion, panel: &mut Panel, judged: Scenario,
     let deliveries = Deliveries::new(traffic, distortion, plan.seed).expect("a distortion in range");
     let mut count = 0;
     for delivered in deliveries {
-        // The log drops a repeat before the detector; whoever judges lines without ids sees it twice.
+        // The log drops a repeat before the detector sees it; the comparators are spared it too.
         if delivered.is_repeat {
             continue;
         }

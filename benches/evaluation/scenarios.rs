@@ -76,7 +76,9 @@ impl Row {
         let end = attacks.iter().filter_map(|attack| attack.at.map(|at| at + attack.span_millis)).max().unwrap_or(0);
         // An unknown tenant is met on a working morning: at midnight there is nobody to confuse it with.
         let offset = if self.learned { 0 } else { 9 * HOUR };
-        Episode { span: end + 2 * HOUR, offset, attacks, ..Episode::default() }
+        // Past the next midnight: some rules run once a day.
+        let midnight = ((offset + end).div_euclid(DAY) + 1) * DAY;
+        Episode { span: midnight - offset + HOUR, offset, attacks, ..Episode::default() }
     }
 }
 

@@ -148,31 +148,40 @@ fn benign_days(tenants: &[&Measured], benign: &[Quiet]) {
 }
 
 fn by_seed(measured: &[Measured], attacks: &[Row]) {
-    println!("## By tenant\n");
-    println!(
-        "| accounts | seed | attacks found | missed | accounts named or suspected | false in the quiet days | stories on benign days |"
-    );
-    println!("|---|---|---|---|---|---|---|");
-    for one in measured {
-        let scores: Vec<_> = one.attacks.iter().filter_map(|row| row.first()).collect();
-        let missed = attacks.iter().zip(&scores).filter(|(_, score)| score.found.is_none());
-        let missed: Vec<_> = missed.map(|(row, _)| row.name).collect();
-        let benign: u64 = one.benign.iter().filter_map(|row| row.first()).map(|score| score.false_stories).sum();
-        println!(
-            "| {} | {} | {}/{} | {} | {} | {} | {benign} |",
-            one.tenant.accounts,
-            one.tenant.seed,
-            scores.len() - missed.len(),
-            scores.len(),
-            missed.join("; "),
-            ratio(
-                sum(&scores, |score| score.named_rightly + score.suspected_rightly),
-                sum(&scores, |score| score.broken_into)
-            ),
-            one.quiet.first().map_or(0, |score| score.false_stories),
-        );
+    println!("## By tenant: after how long the detector found it\n");
+    let names: Vec<_> = measured.iter().map(|one| format!("{} / {}", one.tenant.accounts, one.tenant.seed)).collect();
+    println!("| accounts / seed | {} |", names.join(" | "));
+    println!("|---|{}", "---|".repeat(names.len()));
+    for (index, row) in attacks.iter().enumerate() {
+        line(row.name, measured, |one| {
+            let found = one.attacks.get(index).and_then(|row| row.first()).and_then(|score| score.found);
+            found.map_or("–".to_owned(), |found| span(found.after_millis as f64))
+        });
     }
+    let ours = |one: &Measured| one.attacks.iter().filter_map(|row| row.first()).cloned().collect::<Vec<_>>();
+    line("**found**", measured, |one| {
+        let scores = ours(one);
+        format!("{}/{}", scores.iter().filter(|score| score.found.is_some()).count(), scores.len())
+    });
+    line("**accounts named or suspected**", measured, |one| {
+        let scores = ours(one);
+        let scores: Vec<_> = scores.iter().collect();
+        ratio(
+            sum(&scores, |score| score.named_rightly + score.suspected_rightly),
+            sum(&scores, |score| score.broken_into),
+        )
+    });
+    line("**false in the quiet days**", measured, |one| {
+        one.quiet.first().map_or(0, |score| score.false_stories).to_string()
+    });
+    line("**stories on benign days**", measured, |one| {
+        one.benign.iter().filter_map(|row| row.first()).map(|score| score.false_stories).sum::<u64>().to_string()
+    });
     println!();
+}
+
+fn line(name: &str, measured: &[Measured], cell: impl Fn(&Measured) -> String) {
+    println!("| {name} | {} |", measured.iter().map(cell).collect::<Vec<_>>().join(" | "));
 }
 
 fn sum(scores: &[&AttackScore], of: impl Fn(&AttackScore) -> u64) -> u64 {

@@ -11,7 +11,7 @@ use super::comparators::{HOUR, MINUTE, Subject};
 use super::ledger::Incident;
 use super::panel;
 
-/// An incident of the whole tenant belongs to an attack until so long after its end.
+/// What an incident about an attack is made of begins at most so long after the attack's end.
 const GRACE: i64 = 15 * MINUTE;
 /// What is said of an attacker's entity up to a day later is aftermath: neither found nor false.
 const AFTERMATH: i64 = 24 * HOUR;
@@ -45,8 +45,8 @@ pub struct Truth {
     own: BTreeSet<u64>,
     addresses: HashSet<IpAddr>,
     accounts: HashSet<u64>,
-    /// Entities of what led up to it.
-    led_up: HashSet<Subject>,
+    /// Addresses of what led up to it.
+    led_up: HashSet<IpAddr>,
 }
 
 impl Truth {
@@ -55,7 +55,7 @@ impl Truth {
         let (Some(scenario), account) = (attempt.scenario, panel::account(event)) else { return };
         let Timestamp(at) = attempt.at;
         if scenario != judged {
-            self.led_up.insert(attempt.ip.into());
+            self.led_up.insert(attempt.ip);
             return;
         }
         self.attempts.push(Labelled { at, ip: attempt.ip, account });
@@ -95,18 +95,15 @@ impl Truth {
         let (takes_part, led_up) = match &incident.subject {
             Subject::Tenant => (true, false),
             Subject::Account(account) => (self.accounts.contains(account), false),
-            Subject::Net(net) => (
-                self.addresses.iter().any(|ip| net.contains(ip)),
-                self.led_up.iter().any(|led| matches!(led, Subject::Net(other) if net.contains(other))),
-            ),
+            Subject::Net(net) => (touches(&self.addresses, net), touches(&self.led_up, net)),
         };
         let is_tenant = incident.subject == Subject::Tenant;
-        let opened_by = |grace: i64| incident.opened_at <= until + grace && incident.until >= from;
+        let began_by = |grace: i64| incident.began_at <= until + grace && incident.until >= from;
         // What was open about everybody before it began says nothing about it: else a rule that always fires finds all.
         let is_news = !is_tenant || incident.opened_at >= from;
-        if takes_part && is_news && opened_by(GRACE) {
+        if takes_part && is_news && began_by(GRACE) {
             Relation::About
-        } else if (takes_part && !is_tenant && opened_by(AFTERMATH)) || led_up {
+        } else if (takes_part && !is_tenant && began_by(AFTERMATH)) || led_up {
             Relation::Aftermath
         } else {
             Relation::Unrelated
@@ -138,6 +135,14 @@ impl Truth {
         let share = |part: u64, whole: usize| part as f64 / whole.max(1) as f64;
         (share(attempts, self.attempts.len()), share(addresses.len() as u64, self.addresses.len()))
     }
+}
+
+/// Whether any of `addresses` lies in `net`.
+fn touches(addresses: &HashSet<IpAddr>, net: &IpNet) -> bool {
+    if net.prefix_len() == net.max_prefix_len() {
+        return addresses.contains(&net.addr());
+    }
+    addresses.iter().any(|ip| net.contains(ip))
 }
 
 /// Ranges of addresses, found by their lengths.

@@ -16,6 +16,7 @@ mod suite;
 
 mod comparators;
 mod ledger;
+mod score;
 
 use authspike::detect::Config;
 use suite::comparators::{Alert, Comparator, DAY, Seen, Subject};
@@ -108,7 +109,7 @@ impl Comparator for StandIn {
 
     fn observe(&mut self, seen: &Seen, alerts: &mut Vec<Alert>) {
         if matches!(self, Self::Nervous) && seen.failed {
-            alerts.extend([seen.ip.into(), Subject::Tenant].map(|subject| Alert { at: seen.at, subject }));
+            alerts.extend([seen.ip.into(), Subject::Tenant].map(|subject| Alert::at_once(seen.at, subject)));
         }
     }
 

@@ -81,7 +81,7 @@ impl Comparator for Leaky {
         bucket.at = seen.at;
         if bucket.level > self.capacity {
             *bucket = Bucket { blackhole_until: seen.at + BLACKHOLE, ..Bucket::default() };
-            alerts.push(Alert { at: seen.at, subject: seen.ip.into() });
+            alerts.push(Alert::at_once(seen.at, seen.ip));
         }
     }
 
@@ -130,7 +130,7 @@ impl Comparator for TimeBased {
         gaps.sort_unstable();
         if times.len() == PACED && gaps.get(gaps.len() / 2).is_some_and(|median| *median > SLOW_PACE) {
             self.failures.remove(&seen.ip);
-            alerts.push(Alert { at: seen.at, subject: seen.ip.into() });
+            alerts.push(Alert::at_once(seen.at, seen.ip));
         }
     }
 

@@ -87,8 +87,9 @@ impl Comparator for Search {
                 };
                 groups.entry(subject).or_default().add(seen);
             }
+            let since = now - self.recent.span();
             let over = groups.into_iter().filter(|(_, group)| (self.fires)(group));
-            alerts.extend(over.map(|(subject, _)| Alert { at: now, subject }));
+            alerts.extend(over.map(|(subject, _)| Alert { at: now, since, subject }));
         }
         if seen.failed {
             self.recent.push(seen);

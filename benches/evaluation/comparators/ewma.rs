@@ -46,7 +46,7 @@ impl Comparator for Ewma {
         }
         usual.count += 1.0;
         if usual.count >= FACTOR * usual.mean.max(LEAST) {
-            alerts.push(Alert { at: seen.at, subject: seen.ip.into() });
+            alerts.push(Alert::at_once(seen.at, seen.ip));
         }
     }
 

@@ -62,7 +62,7 @@ impl Comparator for Fail2ban {
         if ticket.retry >= MAX_RETRY {
             self.tickets.remove(&seen.ip);
             self.banned_until.insert(seen.ip, seen.at + BAN_TIME);
-            alerts.push(Alert { at: seen.at, subject: seen.ip.into() });
+            alerts.push(Alert::at_once(seen.at, seen.ip));
         }
     }
 

@@ -35,7 +35,7 @@ impl Comparator for Panther {
         }
         *count += 1;
         if *count == THRESHOLD {
-            alerts.push(Alert { at: seen.at, subject: seen.ip.into() });
+            alerts.push(Alert::at_once(seen.at, seen.ip));
         }
     }
 

@@ -39,6 +39,11 @@ impl Recent {
         Self { span, failures: VecDeque::new() }
     }
 
+    /// How long it looks back.
+    pub fn span(&self) -> i64 {
+        self.span
+    }
+
     pub fn push(&mut self, seen: &Seen) {
         self.failures.push_back(*seen);
     }

@@ -37,7 +37,7 @@ impl Comparator for Sentinel {
         while let Some(now) = self.schedule.due(seen.at) {
             for ((ip, _), bin) in std::mem::take(&mut self.bins) {
                 if bin.failed.len() >= ACCOUNTS && bin.failed.len() > bin.succeeded.len() {
-                    alerts.push(Alert { at: now, subject: ip.into() });
+                    alerts.push(Alert { at: now, since: now - DAY, subject: ip.into() });
                 }
             }
         }

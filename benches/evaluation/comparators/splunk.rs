@@ -41,7 +41,7 @@ impl Comparator for Okta {
         while let Some(now) = self.schedule.due(seen.at) {
             let over = accounts_by_address(&mut self.recent, now);
             let over = over.into_iter().filter(|(_, accounts)| accounts.len() > Self::ACCOUNTS);
-            alerts.extend(over.map(|(ip, _)| Alert { at: now, subject: ip.into() }));
+            alerts.extend(over.map(|(ip, _)| Alert { at: now, since: now - Self::SPAN, subject: ip.into() }));
         }
         if seen.failed {
             self.recent.push(seen);
@@ -162,7 +162,7 @@ impl Comparator for Distributed {
             self.end_span(now);
             // A run falls on the end of a span.
             if self.search.runs.due(now).is_some() && self.fires(now) {
-                alerts.push(Alert { at: now, subject: Subject::Tenant });
+                alerts.push(Alert { at: now, since: now - self.search.every, subject: Subject::Tenant });
             }
         }
         if seen.failed {
@@ -207,11 +207,12 @@ impl Comparator for PerAddress {
             if self.search.runs.due(now).is_none() {
                 continue;
             }
+            let since = now - self.search.every;
             let over = self.series.iter().filter(|(_, series)| {
                 let limit = series.limit();
                 series.0.iter().any(|(_, accounts)| *accounts > Self::LEAST && *accounts >= limit)
             });
-            alerts.extend(over.map(|(ip, _)| Alert { at: now, subject: (*ip).into() }));
+            alerts.extend(over.map(|(ip, _)| Alert { at: now, since, subject: (*ip).into() }));
             // The next run looks back on what comes after this one.
             self.series.clear();
         }

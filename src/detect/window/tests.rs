@@ -12,7 +12,6 @@ struct Model {
     failures: Vec<(Bucket, u64, u64)>,
     successes: Vec<(Bucket, u64)>,
     newest: Bucket,
-    first: Bucket,
 }
 
 impl Model {
@@ -58,7 +57,7 @@ proptest! {
     #[test]
     fn it_counts_what_the_model_counts(start in 10_000..15_000_u32, steps in steps()) {
         let mut window = Window::starting_at(start);
-        let mut model = Model { newest: start, first: start, ..Model::default() };
+        let mut model = Model { newest: start, ..Model::default() };
         let mut now = start;
         for (forward, step) in steps {
             now += forward;

@@ -35,7 +35,7 @@ fn alerts(mut rule: impl Comparator, lines: impl IntoIterator<Item = Seen>) -> V
 fn the_fifth_failure_in_ten_minutes_bans_and_the_ban_is_silent() {
     assert_eq!(alerts(fail2ban::Fail2ban::default(), (0..4).map(|n| failure(n * 1000, 1, 0))), []);
     let five = alerts(fail2ban::Fail2ban::default(), (0..5).map(|n| failure(n * 149_000, 1, 0)));
-    assert_eq!(five, [Alert { at: T0 + 596_000, subject: IpAddr::from([203, 0, 113, 1]).into() }]);
+    assert_eq!(five, [Alert::at_once(T0 + 596_000, IpAddr::from([203, 0, 113, 1]))]);
     // Nine minutes of a failure a second: one ban.
     assert_eq!(alerts(fail2ban::Fail2ban::default(), (0..540).map(|n| failure(n * 1000, 1, 0))).len(), 1);
 }

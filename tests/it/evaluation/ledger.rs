@@ -11,11 +11,11 @@ fn alerts_an_hour_apart_are_one_incident_and_time_is_counted_once() {
     let mut ledger = Ledger::default();
     let subject = Subject::Tenant;
     for at in [0, HOUR, 2 * HOUR, 3 * HOUR + 1] {
-        ledger.alert(&Alert { at, subject }, "rule", 7);
+        ledger.alert(&Alert::at_once(at, subject), "rule", 7);
     }
     let spans: Vec<_> = ledger.incidents.iter().map(|incident| (incident.opened_at, incident.until)).collect();
     assert_eq!(spans, [(0, 3 * HOUR), (3 * HOUR + 1, 4 * HOUR + 1)]);
-    ledger.alert(&Alert { at: 2 * HOUR, subject: Subject::Account(1) }, "rule", 7);
+    ledger.alert(&Alert::at_once(2 * HOUR, Subject::Account(1)), "rule", 7);
     assert_eq!(Ledger::open_millis(ledger.incidents.iter(), HOUR, 4 * HOUR), 3 * HOUR - 1);
 }
 
