@@ -306,8 +306,9 @@ pub struct Evidence {
     pub compromised: Vec<Compromised>,
     /// How many there are, listed or not.
     pub compromised_total: u64,
-    /// Accounts that signed in, during an attack from many networks, from a network that neither they nor anybody else had
-    /// signed in from: some are the attacker's, some are people on a journey.
+    /// Accounts that signed in, during the attack, from where they had not before, and where that proves little: at an
+    /// attack from many networks, from one of those that nobody had signed in from, where people on a journey are among
+    /// them; or from an address that many people share.
     #[serde(default)]
     pub suspected: Vec<Compromised>,
     /// How many there are, listed or not.

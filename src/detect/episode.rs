@@ -22,6 +22,8 @@ use crate::finding::{
 
 /// Compromised accounts listed in a finding; more than a team can lock by hand, few enough for one SIEM record.
 const MAX_COMPROMISED: usize = 100;
+/// Suspected ones: a query is run over them, and a day's travellers are among them.
+const MAX_SUSPECTED: usize = 250;
 /// Different reasons, user agents or networks counted per episode; Clerk has about 50 codes for a sign-in.
 const MAX_COUNTED: u32 = 32;
 /// Rows a finding shows.
@@ -105,12 +107,12 @@ impl Compromises {
         Self { listed: Vec::new(), accounts: Distinct::new(capacity) }
     }
 
-    fn add(&mut self, hash: u64, compromised: impl FnOnce() -> Compromised) {
+    fn add(&mut self, max: usize, hash: u64, compromised: impl FnOnce() -> Compromised) {
         if self.accounts.contains(hash) {
             return;
         }
         self.accounts.add(hash, String::new);
-        if self.listed.len() < MAX_COMPROMISED {
+        if self.listed.len() < max {
             self.listed.push(compromised());
         }
     }
@@ -319,18 +321,19 @@ impl Episode {
         // there and then gets in tells less than one that was never tried there before.
         let others_failed_there = self.implicates(sign_in) && !self.pairs.contains(pair_of(sign_in));
         let (sure, likely) = match self.key.counter {
-            Counter::Address => (true, false),
+            // Where many people sign in, one who had not before may be just that.
+            Counter::Address => (self.strange, true),
             Counter::Network => (others_failed_there || self.strange, true),
             Counter::Account => (self.implicates(sign_in), true),
             Counter::Tenant => (others_failed_there, sign_in.strange),
             Counter::AddressCodes | Counter::AccountCodes | Counter::TenantLocks | Counter::TenantOutage => return,
         };
-        let list = match (sure, likely) {
-            (true, _) => &mut self.compromised,
-            (false, true) => &mut self.suspected,
+        let (list, max) = match (sure, likely) {
+            (true, _) => (&mut self.compromised, MAX_COMPROMISED),
+            (false, true) => (&mut self.suspected, MAX_SUSPECTED),
             (false, false) => return,
         };
-        list.add(Key::account(0, account).bits(), || Compromised {
+        list.add(max, Key::account(0, account).bits(), || Compromised {
             account: account.to_string(),
             address: address.map(|address| address.to_string()),
             at: sign_in.at,
@@ -360,6 +363,8 @@ impl Episode {
         if compromised >= CRITICAL_COMPROMISED {
             Severity::Critical
         } else if compromised > 0
+            // Of a whole tenant, some are on a journey; from the attacking address itself it is a fair guess.
+            || (self.suspected.total() > 0 && self.key.counter != Counter::Tenant)
             || self.accounts.total().max(self.peak.distinct) >= LARGE_DISTINCT
             || self.peak.ratio >= LARGE_RATIO
         {

@@ -1,10 +1,10 @@
-//! How sign-in fares at the moment where people usually sign in from: the last ten minutes of a tenant.
+//! How sign-in fares at the moment where people usually sign in from: the last half-hour of a tenant.
 //!
 //! Two questions are asked of it. Does sign-in fail for everyone ([`Pulse::outage`]), which an attacker cannot bring about,
 //! since he can add failures but take no success away? And how many fail per success elsewhere ([`Pulse::phi`]), so that a
 //! day on which everybody's password was reset does not look like an attack on every office?
 //!
-//! Invariant: counts in minutes of event time; what is older than ten minutes is gone.
+//! Invariant: counts in minutes of event time; what is older than half an hour is gone.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,9 +13,11 @@ use super::rules::float;
 use crate::event::Timestamp;
 
 /// Minutes kept.
-const MINUTES: u32 = 10;
-/// Minutes that failures per success are told from.
-const PHI_MINUTES: u32 = 5;
+const MINUTES: u32 = 30;
+/// Minutes in which an outage must show.
+const OUTAGE_MINUTES: u32 = 10;
+/// Spans that failures per success are told from: the shortest in which enough people got in.
+const PHI_MINUTES: [u32; 4] = [5, 10, 20, 30];
 /// Sign-ins that must be expected in a span before their absence means anything: with 8, chance leaves 1 or none once in
 /// 330 spans, and failures must be many besides.
 const MIN_EXPECTED: f64 = 8.0;
@@ -106,7 +108,7 @@ impl Pulse {
         if number_of(now).saturating_sub(self.newest) >= 2 {
             return None;
         }
-        let minutes = (2..=MINUTES).find(|minutes| expected * f64::from(minutes - 1) / 5.0 >= MIN_EXPECTED)?;
+        let minutes = (2..=OUTAGE_MINUTES).find(|minutes| expected * f64::from(minutes - 1) / 5.0 >= MIN_EXPECTED)?;
         let last = self.last(minutes);
         let expected_successes = expected * f64::from(minutes - 1) / 5.0;
         let networks = estimate_64(last.networks).min(last.failures.into());
@@ -122,16 +124,15 @@ impl Pulse {
         })
     }
 
-    /// Accounts that fail per account that gets in, over five minutes and without the `failures` and `successes` of the
-    /// entity that asks, which are those of five minutes or a little more; `None` when too few get in to tell.
+    /// Accounts that fail per account that gets in, without the `failures` and `successes` of the entity that asks, which
+    /// are those of five minutes or a little more; `None` when too few get in to tell.
     pub(crate) fn phi(&self, failures: u64, successes: u64) -> Option<f64> {
-        let all = self.last(PHI_MINUTES);
-        let successes = u64::from(all.successes).saturating_sub(successes);
-        if successes < MIN_SUCCESSES {
-            return None;
-        }
-        let failures = u64::from(all.failures).saturating_sub(failures);
-        Some((float(failures) / TRIES / float(successes)).min(MAX_PHI))
+        PHI_MINUTES.into_iter().find_map(|minutes| {
+            let all = self.last(minutes);
+            let successes = u64::from(all.successes).saturating_sub(successes);
+            let failures = u64::from(all.failures).saturating_sub(failures);
+            (successes >= MIN_SUCCESSES).then(|| (float(failures) / TRIES / float(successes)).min(MAX_PHI))
+        })
     }
 }
 

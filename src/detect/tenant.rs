@@ -25,6 +25,8 @@ use crate::finding::{self, BaselineEvidence, BaselineSource, EntityKind, Finding
 const GATHERING: usize = 5;
 /// See [`GATHERING`].
 const GATHERING_MILLIS: i64 = 600_000;
+/// However many more fail elsewhere, an attack shows once it is this many times what is normal.
+const MAX_ELSEWHERE: f64 = 8.0;
 /// What marks, among those who signed in, an account that was locked on a day.
 const LOCKED: u64 = 0x6c6f_636b_6564_0000;
 
@@ -82,6 +84,12 @@ impl TenantState {
         self.pulse.phi(failures, successes).map_or(normal, |now| if now > normal { now } else { normal })
     }
 
+    /// How many times more than usual fail, at the moment, where people sign in: what an attack from elsewhere does not move.
+    fn elsewhere(&self) -> f64 {
+        let normal = self.population.phi();
+        self.pulse.phi(0, 0).map_or(1.0, |now| (now / normal).clamp(1.0, MAX_ELSEWHERE))
+    }
+
     /// Sign-in fails for everyone at `at`.
     pub(crate) fn in_outage(&self, at: Timestamp) -> bool {
         self.outage(at).is_some()
@@ -104,10 +112,12 @@ impl TenantState {
             minimum: self.thresholds.tenant_minimum,
             chance: self.population.chance(self.thresholds.budget),
             failures_per_success: self.population.phi(),
+            elsewhere: self.elsewhere(),
             ..Limits::default()
         };
         // Lock-outs do not come with sign-ins; a handful is a day's ration.
-        let locks = Limits { cold_minimum: self.thresholds.tenant_minimum, failures_per_success: 0.0, ..usual };
+        let locks =
+            Limits { cold_minimum: self.thresholds.tenant_minimum, failures_per_success: 0.0, elsewhere: 1.0, ..usual };
         if counter == Counter::TenantLocks { locks } else { usual }
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Limits {
     pub(crate) failures_per_success: f64,
     /// See `failures_per_success`.
     pub(crate) cold_factor: f64,
+    /// How many times more than usual fail where nobody attacks, at the moment: on the day of a forced reset everybody does.
+    pub(crate) elsewhere: f64,
 }
 
 impl Default for Limits {
@@ -53,6 +55,7 @@ impl Default for Limits {
             cold_minimum: 50,
             failures_per_success: 0.2,
             cold_factor: 5.0,
+            elsewhere: 1.0,
         }
     }
 }
@@ -78,7 +81,7 @@ impl Judge {
         }
         let most = if self.maturity == Maturity::Learned { MAX_SCALE } else { MAX_SCALE_PROVISIONAL };
         let scale = (f64::from(successes) + SUCCESS_OFFSET) / (normal.successes + SUCCESS_OFFSET);
-        normal.failures * scale.clamp(1.0, most)
+        normal.failures * scale.clamp(1.0, most) * limits.elsewhere
     }
 
     /// Whether nothing is known of such a bucket, so that only the ceilings hold.
@@ -118,7 +121,7 @@ impl Judge {
 
 /// Failures that are normal beside so many sign-ins, before anything is learned.
 pub(super) fn cold_expected(successes: u32, limits: &Limits) -> f64 {
-    limits.failures_per_success * (f64::from(successes) + SUCCESS_OFFSET)
+    limits.failures_per_success * (f64::from(successes) + SUCCESS_OFFSET) * limits.elsewhere
 }
 
 /// The fewest that are then too many.
