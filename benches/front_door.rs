@@ -168,7 +168,14 @@ fn main() {
     );
     let mut ratios = Vec::new();
     for number in 0..ROUNDS {
-        let (nothing, _) = runtime.block_on(round(Arc::new(Nothing), number));
+        let nothing = if std::env::var_os("STORE_ONLY").is_some() {
+            1.0
+        } else {
+            runtime.block_on(round(Arc::new(Nothing), number)).0
+        };
+        if std::env::var_os("NOTHING_ONLY").is_some() {
+            continue;
+        }
         let (durable, latencies) = runtime.block_on(round(Arc::clone(&stored), number));
         let millis = |quantile| latencies.value_at_quantile(quantile) as f64 / 1000.0;
         println!(
@@ -178,6 +185,9 @@ fn main() {
             durable / nothing
         );
         ratios.push(durable / nothing);
+    }
+    if ratios.is_empty() {
+        return;
     }
     ratios.sort_by(f64::total_cmp);
     println!("median ratio {:.2}", ratios[ROUNDS / 2]);
