@@ -28,12 +28,15 @@ use crate::finding::Finding;
 use crate::metrics::LogMetrics;
 use crate::store::{Store, StoreError};
 
+mod append;
 mod appender;
 mod block;
 mod head;
+mod queue;
 mod retention;
 
-use appender::{Append, Appender};
+use append::{Answer, Append};
+use appender::Appender;
 use head::Head;
 
 /// Tables of the log.
@@ -179,7 +182,7 @@ impl Log for EmbeddedLog {
         let (reply, answer) = oneshot::channel();
         let append = Append::encode(&records, reply).map_err(AppendError::Unavailable)?;
         self.appender.push(append)?;
-        let answer = answer.await.unwrap_or_else(|_| Err(closed()));
+        let answer = answer.await.map_or_else(|_| Err(closed()), Answer::into_outcome);
         if answer.is_ok() {
             self.metrics.append_seconds.observe(stopwatch.elapsed().as_secs_f64());
         }

@@ -24,6 +24,9 @@ pub(super) const PROBE_SCHEMA: &str =
 /// A write that waits. The writer collects a group of them before it runs the first, so what a job enqueues while it runs
 /// belongs to the next transaction.
 pub(crate) trait Job: Send {
+    /// Called before the transaction begins: a job that others can join may wait for them, for less than a sync takes.
+    fn gather(&mut self) {}
+
     /// Runs inside a savepoint; `Err` rolls that savepoint back. The outcome is kept for `answer`.
     fn run(&mut self, transaction: &Transaction<'_>) -> Result<(), ErrorCode>;
 
@@ -79,6 +82,9 @@ pub(super) fn run(mut connection: Connection, waiting: &Receiver<Box<dyn Job>>, 
             Err(RecvTimeoutError::Timeout) if fault.get().is_none() => continue,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
+        }
+        for job in &mut group {
+            job.gather();
         }
         group.extend(waiting.try_iter().take(MAX_GROUP - 1));
         let before = connection.total_changes();
