@@ -116,3 +116,54 @@ impl Drop for Answers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(count: usize) -> (Answers, Vec<oneshot::Receiver<Answer>>) {
+        let (mut answers, mut receivers) = (Answers::default(), Vec::new());
+        for _ in 0..count {
+            let (reply, receiver) = oneshot::channel();
+            answers.push(Ok(vec![Appended::Stored]), reply);
+            receivers.push(receiver);
+        }
+        (answers, receivers)
+    }
+
+    fn answered(receivers: &mut [oneshot::Receiver<Answer>]) -> usize {
+        receivers.iter_mut().filter_map(|receiver| receiver.try_recv().ok()).map(Answer::into_outcome).count()
+    }
+
+    #[test]
+    fn the_first_to_be_woken_answers_the_others() {
+        let (answers, mut receivers) = answers(3);
+        answers.send();
+        let first = receivers.pop().unwrap().try_recv().unwrap();
+        assert_eq!(answered(&mut receivers), 0);
+        assert_eq!(first.into_outcome().unwrap(), [Appended::Stored]);
+        assert_eq!(answered(&mut receivers), 2);
+    }
+
+    #[test]
+    fn all_are_answered_when_the_first_has_gone_before_or_after_it_was() {
+        let (gone, mut receivers) = answers(3);
+        drop(receivers.pop());
+        gone.send();
+        assert_eq!(answered(&mut receivers), 2);
+        let (going, mut receivers) = answers(3);
+        going.send();
+        drop(receivers.pop());
+        assert_eq!(answered(&mut receivers), 2);
+    }
+
+    #[test]
+    fn a_block_that_was_not_written_refuses_all() {
+        let (mut refused, mut receivers) = answers(2);
+        refused.refuse(&AppendError::Overloaded);
+        drop(refused);
+        for receiver in &mut receivers {
+            assert!(matches!(receiver.try_recv().unwrap().into_outcome(), Err(AppendError::Overloaded)));
+        }
+    }
+}

@@ -88,8 +88,6 @@ impl Appender {
     /// From now on nothing is queued; returns once everything that was has been answered. Blocks.
     pub(super) fn close(&self) {
         self.queue.close();
-        // Writes are made in order: one that comes back has seen the turn before it end.
-        while !matches!(self.store.write_blocking(|_| Ok(())), Err(StoreError::Closed)) && !self.queue.is_empty() {}
     }
 
     /// Figures that are looked at now and then.
@@ -249,10 +247,11 @@ impl Job for Turn {
             }
             return;
         };
-        self.appender.queue.written(block.answers.len(), self.stopwatch.elapsed());
+        let (appends, duration) = (block.answers.len(), self.stopwatch.elapsed());
         // Ids already known are durable whatever became of this transaction.
         let written = if block.records == 0 { Ok(()) } else { self.outcome.clone().and(committed.clone()) };
         self.appender.settle(block, written);
+        self.appender.queue.written(appends, duration);
     }
 }
 

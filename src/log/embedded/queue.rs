@@ -30,6 +30,8 @@ pub(super) struct Queue {
     state: Mutex<State>,
     /// As many wait as the writer gathers for.
     enough: Condvar,
+    /// Nothing waits and nothing is being written; told only once closed.
+    idle: Condvar,
 }
 
 #[derive(Default)]
@@ -37,6 +39,8 @@ struct State {
     appends: VecDeque<Append>,
     /// The writer has been called and will take what is here.
     called: bool,
+    /// What was taken last has not been answered yet.
+    writing: bool,
     closed: bool,
     /// How many were waiting or being written at one time, lately.
     senders: usize,
@@ -98,13 +102,15 @@ impl Queue {
         let rest = state.appends.split_off(count);
         let taken = std::mem::replace(&mut state.appends, rest);
         state.called = !state.appends.is_empty();
+        state.writing = true;
         (taken, state.called)
     }
 
     /// Everything that waits, because it cannot be written.
     pub(super) fn take_all(&self) -> VecDeque<Append> {
         let mut state = self.locked();
-        state.called = false;
+        (state.called, state.writing) = (false, false);
+        self.idle.notify_all();
         std::mem::take(&mut state.appends)
     }
 
@@ -114,19 +120,124 @@ impl Queue {
         let there = written + state.appends.len();
         state.senders = there.max(state.senders - state.senders.div_ceil(DECAY));
         state.gathering = duration.min(MAX_GATHERING);
+        state.writing = false;
+        if state.closed {
+            self.idle.notify_all();
+        }
     }
 
-    /// From now on nothing is queued.
+    /// From now on nothing is queued; returns once everything that was has been written or refused. Blocks.
     pub(super) fn close(&self) {
-        self.locked().closed = true;
-    }
-
-    /// Whether everything has been taken.
-    pub(super) fn is_empty(&self) -> bool {
-        !self.locked().called
+        let mut state = self.locked();
+        state.closed = true;
+        drop(self.idle.wait_while(state, |state| state.called || state.writing));
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::event::Timestamp;
+    use crate::log::Record;
+
+    fn ticks(count: usize) -> Append {
+        Append::encode(&vec![Record::Tick { at: Timestamp(i64::MAX) }; count], oneshot::channel().0).unwrap()
+    }
+
+    fn push(queue: &Queue, appends: usize) {
+        for _ in 0..appends {
+            assert!(queue.push(ticks(1)).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_block_takes_half_of_those_who_are_there_in_their_order() {
+        let queue = Queue::default();
+        push(&queue, 64);
+        assert_eq!(queue.take().0.len(), MIN_SHARE, "nothing is known yet");
+        queue.written(8, Duration::ZERO);
+        let (half, more) = queue.take();
+        assert_eq!((half.len(), more), (32, true));
+        push(&queue, 30);
+        queue.written(32, Duration::ZERO);
+        assert_eq!((queue.take().0.len(), queue.locked().senders), (43, 86));
+    }
+
+    #[test]
+    fn who_is_alone_is_soon_waited_for_nobody_else_with() {
+        let queue = Queue::default();
+        queue.written(64, MAX_GATHERING);
+        assert_eq!(queue.locked().share(), 32);
+        let blocks = (0..).take_while(|_| {
+            queue.written(1, MAX_GATHERING);
+            queue.locked().share() > 1
+        });
+        assert!(blocks.count() < 64);
+        push(&queue, 1);
+        // No time-out: it would hang if it waited.
+        queue.locked().gathering = Duration::MAX;
+        queue.gather();
+        assert_eq!(queue.take().0.len(), 1);
+    }
+
+    #[test]
+    fn the_last_one_needed_ends_the_wait() {
+        let queue = Queue::default();
+        queue.written(4, Duration::ZERO);
+        queue.locked().gathering = Duration::MAX;
+        std::thread::scope(|scope| {
+            push(&queue, 1);
+            let gathered = scope.spawn(|| {
+                queue.gather();
+                queue.take().0.len()
+            });
+            push(&queue, 1);
+            assert_eq!(gathered.join().unwrap(), 2);
+        });
+    }
+
+    #[test]
+    fn the_writer_is_called_once_for_what_waits() {
+        let queue = Queue::default();
+        assert!(matches!(queue.push(ticks(1)), Ok(true)));
+        assert!(matches!(queue.push(ticks(1)), Ok(false)));
+        assert!(!queue.take().1);
+        assert!(matches!(queue.push(ticks(1)), Ok(true)), "the block is being written without it");
+    }
+
+    #[test]
+    fn number_and_bytes_are_bounded() {
+        let queue = Queue::default();
+        let large = MAX_BLOCK_BYTES / ticks(1).len() / 2 + 1;
+        for _ in 0..3 {
+            assert!(queue.push(ticks(large)).is_ok());
+        }
+        let (block, more) = queue.take();
+        assert_eq!((block.len(), more), (2, true));
+        push(&queue, MAX_WAITING - 1);
+        assert!(matches!(queue.push(ticks(1)), Err(Refused::Full)));
+    }
+
+    #[test]
+    fn closing_waits_for_what_is_being_written() {
+        let queue = Queue::default();
+        push(&queue, 1);
+        std::thread::scope(|scope| {
+            let closing = scope.spawn(|| queue.close());
+            while !queue.locked().closed {
+                std::thread::yield_now();
+            }
+            assert!(matches!(queue.push(ticks(1)), Err(Refused::Closed)));
+            assert_eq!(queue.take().0.len(), 1);
+            assert!(!closing.is_finished());
+            queue.written(1, Duration::ZERO);
+            closing.join().unwrap();
+        });
     }
 }
