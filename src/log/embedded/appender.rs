@@ -247,11 +247,11 @@ impl Job for Turn {
             }
             return;
         };
-        let (appends, duration) = (block.answers.len(), self.stopwatch.elapsed());
+        self.appender.queue.written(block.answers.len(), self.stopwatch.elapsed());
         // Ids already known are durable whatever became of this transaction.
         let written = if block.records == 0 { Ok(()) } else { self.outcome.clone().and(committed.clone()) };
         self.appender.settle(block, written);
-        self.appender.queue.written(appends, duration);
+        self.appender.queue.answered();
     }
 }
 

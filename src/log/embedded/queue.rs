@@ -114,12 +114,18 @@ impl Queue {
         std::mem::take(&mut state.appends)
     }
 
-    /// A block of `written` appends took `duration` from its transaction's beginning to its end.
+    /// A block of `written` appends took `duration` from its transaction's beginning to its end. To be told before the
+    /// answers go out: who has got one and comes again would be counted twice.
     pub(super) fn written(&self, written: usize, duration: Duration) {
         let mut state = self.locked();
         let there = written + state.appends.len();
         state.senders = there.max(state.senders - state.senders.div_ceil(DECAY));
         state.gathering = duration.min(MAX_GATHERING);
+    }
+
+    /// Those whose block was written last have their answers.
+    pub(super) fn answered(&self) {
+        let mut state = self.locked();
         state.writing = false;
         if state.closed {
             self.idle.notify_all();
@@ -236,7 +242,7 @@ mod tests {
             assert!(matches!(queue.push(ticks(1)), Err(Refused::Closed)));
             assert_eq!(queue.take().0.len(), 1);
             assert!(!closing.is_finished());
-            queue.written(1, Duration::ZERO);
+            queue.answered();
             closing.join().unwrap();
         });
     }
