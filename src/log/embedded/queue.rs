@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alone_is_soon_waited_for_nobody_else_with() {
+    fn who_is_alone_soon_waits_for_nobody() {
         let queue = Queue::default();
         queue.written(64, MAX_GATHERING);
         assert_eq!(queue.locked().share(), 32);
