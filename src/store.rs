@@ -18,7 +18,9 @@ use tokio::sync::oneshot;
 
 mod writer;
 
-use writer::{Job, WriteJob};
+use writer::WriteJob;
+
+pub(crate) use writer::Job;
 
 /// Version of the tables; a database with a higher one was written by a newer authspike and is left alone.
 const SCHEMA_VERSION: i64 = 1;
@@ -115,7 +117,7 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.submit(job)?.await.unwrap_or(Err(StoreError::Closed))
+        self.submit(job).await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Like [`Store::write`], for a thread that may block.
@@ -127,23 +129,31 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.submit(job)?.blocking_recv().unwrap_or(Err(StoreError::Closed))
+        self.submit(job).blocking_recv().unwrap_or(Err(StoreError::Closed))
     }
 
-    fn submit<T, F>(&self, job: F) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError>
+    fn submit<T, F>(&self, job: F) -> oneshot::Receiver<Result<T, StoreError>>
     where
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(WriteJob::new(job, reply));
-        match locked(&self.0.jobs).as_ref() {
-            None => Err(StoreError::Closed),
+        self.enqueue(Box::new(WriteJob::new(job, reply)));
+        answer
+    }
+
+    /// Hands `job` to the writer; one that cannot be taken is answered at once.
+    pub(crate) fn enqueue(&self, job: Box<dyn Job>) {
+        let refused = match locked(&self.0.jobs).as_ref() {
+            None => Some((job, StoreError::Closed)),
             Some(jobs) => match jobs.try_send(job) {
-                Ok(()) => Ok(answer),
-                Err(TrySendError::Full(_)) => Err(StoreError::Overloaded),
-                Err(TrySendError::Disconnected(_)) => Err(StoreError::Closed),
+                Ok(()) => None,
+                Err(TrySendError::Full(job)) => Some((job, StoreError::Overloaded)),
+                Err(TrySendError::Disconnected(job)) => Some((job, StoreError::Closed)),
             },
+        };
+        if let Some((job, error)) = refused {
+            job.answer(&Err(error));
         }
     }
 

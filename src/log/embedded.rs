@@ -9,7 +9,8 @@
 //!
 //! Not here: deciding what goes to which sink: the caller brings the function that puts findings into the outbox.
 
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::convert::Infallible;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -27,12 +28,15 @@ use crate::finding::Finding;
 use crate::metrics::LogMetrics;
 use crate::store::{Store, StoreError};
 
+mod append;
 mod appender;
 mod block;
 mod head;
+mod queue;
 mod retention;
 
-use appender::{Append, Appender};
+use append::{Answer, Append};
+use appender::Appender;
 use head::Head;
 
 /// Tables of the log.
@@ -54,8 +58,6 @@ CREATE TABLE IF NOT EXISTS snapshot (
     state BLOB NOT NULL
 ) STRICT;";
 
-/// Appends that may wait: more than the front door lets in at one time (`ingest.max_in_flight`).
-const MAX_WAITING_APPENDS: usize = 4096;
 /// Blocks read at one poll: bounds the memory of a poll to a few hundred thousand records after a long stop.
 const MAX_BLOCKS_PER_POLL: i64 = 64;
 
@@ -104,11 +106,14 @@ pub type Enqueue = Arc<dyn Fn(&Transaction<'_>, &[Finding]) -> rusqlite::Result<
 pub struct EmbeddedLog {
     store: Store,
     head: Arc<Head>,
-    appends: Mutex<Option<SyncSender<Append>>>,
-    appender: Mutex<Option<JoinHandle<()>>>,
+    appender: Arc<Appender>,
+    retention: Mutex<Option<Retention>>,
     enqueue: Enqueue,
     metrics: LogMetrics,
 }
+
+/// The thread that forgets; it ends when the sender is dropped.
+type Retention = (SyncSender<Infallible>, JoinHandle<()>);
 
 impl EmbeddedLog {
     /// Opens the log in `store`, whose schema must include [`SCHEMA`].
@@ -135,29 +140,30 @@ impl EmbeddedLog {
             })?;
         let ids = load_ids(&store, config.dedupe_max_ids, clock.now())?;
         let head = Arc::new(Head::new(Offset(unsigned(next))));
-        let (appends, waiting) = sync_channel(MAX_WAITING_APPENDS);
+        let (config, clock) = (config.clone(), clock.clone());
         let appender =
             Appender::new(store.clone(), ids, config.clone(), Arc::clone(&head), clock.clone(), metrics.clone());
-        let appender = std::thread::Builder::new()
-            .name("log-appender".into())
-            .spawn(move || appender.run(&waiting))
-            .map_err(|error| LogError::Unavailable(format!("cannot start the appender: {error}")))?;
-        Ok(Self {
-            store,
-            head,
-            appends: Mutex::new(Some(appends)),
-            appender: Mutex::new(Some(appender)),
-            enqueue,
-            metrics: metrics.clone(),
-        })
+        let appender = Arc::new(appender);
+        let (running, stop) = sync_channel(0);
+        let retention = {
+            let (store, appender) = (store.clone(), Arc::clone(&appender));
+            std::thread::Builder::new()
+                .name("log-retention".into())
+                .spawn(move || retention::run(&store, &config, &appender, &clock, &stop))
+                .map_err(|error| LogError::Unavailable(format!("cannot start the log's retention: {error}")))?
+        };
+        let retention = Mutex::new(Some((running, retention)));
+        Ok(Self { store, head, appender, retention, enqueue, metrics: metrics.clone() })
     }
 
     /// Finishes the waiting appends; later ones answer [`AppendError::Unavailable`]. Blocks.
     pub fn close(&self) {
-        drop(self.appends.lock().unwrap_or_else(PoisonError::into_inner).take());
-        if let Some(appender) = self.appender.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // A panic there has already answered every waiting append.
-            let _ = appender.join();
+        self.appender.close();
+        let retention = self.retention.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((running, thread)) = retention {
+            drop(running);
+            // A panic there has cost nothing but room.
+            let _ = thread.join();
         }
     }
 }
@@ -175,20 +181,8 @@ impl Log for EmbeddedLog {
         let stopwatch = Stopwatch::start();
         let (reply, answer) = oneshot::channel();
         let append = Append::encode(&records, reply).map_err(AppendError::Unavailable)?;
-        {
-            let appends = self.appends.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(appends) = appends.as_ref() else { return Err(closed()) };
-            // The appender counts it down when it takes it, whether or not anybody still waits for the answer.
-            self.metrics.queue_depth.inc();
-            appends.try_send(append).map_err(|error| {
-                self.metrics.queue_depth.dec();
-                match error {
-                    TrySendError::Full(_) => AppendError::Overloaded,
-                    TrySendError::Disconnected(_) => closed(),
-                }
-            })?;
-        }
-        let answer = answer.await.unwrap_or_else(|_| Err(closed()));
+        self.appender.push(append)?;
+        let answer = answer.await.map_or_else(|_| Err(closed()), Answer::into_outcome);
         if answer.is_ok() {
             self.metrics.append_seconds.observe(stopwatch.elapsed().as_secs_f64());
         }

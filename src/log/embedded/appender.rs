@@ -1,72 +1,49 @@
-//! The appender's thread: everything that waits becomes one block.
+//! Appends become blocks: whoever appends queues and waits; the store's writer, when it is free, makes one block of what
+//! has queued meanwhile and writes it as one row.
 //!
-//! Invariant: an append is answered once, after its block is durable. A duplicate of a record in the same or an earlier
-//! block is answered together with the block that holds the first, never before. An id whose write failed is forgotten.
+//! Invariant: an append is answered after its block is durable. A duplicate of a record in the same or an earlier block
+//! is answered together with the block that holds the first, never before: ids are looked up by the writer alone, when
+//! the fate of every earlier block is known. An id whose write failed is forgotten.
+//!
+//! Not here: a thread. One of its own would pass every block to the writer and wait for it to come back: two hops more
+//! for each sync, and the writer idle meanwhile.
 
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rusqlite::params;
-use tokio::sync::oneshot;
+use rusqlite::{ErrorCode, Transaction, params};
 
+use super::append::{Answers, Append};
 use super::head::Head;
-use super::{Config, block, retention, signed};
+use super::queue::{Queue, Refused};
+use super::{Config, block, closed, retention, signed};
 use crate::clock::{Clock, Stopwatch};
 use crate::event::Timestamp;
-use crate::log::id_window::{IdWindow, fingerprint};
-use crate::log::{AppendError, Appended, Offset, Record};
+use crate::log::id_window::IdWindow;
+use crate::log::{AppendError, Appended, Offset};
 use crate::metrics::LogMetrics;
-use crate::store::{Store, StoreError};
+use crate::store::{Job, Store, StoreError};
 
-/// Bytes after which a block is closed: what one sync of a slow disk writes in well under a second.
-const MAX_BLOCK_BYTES: usize = 8 << 20;
-/// How often old blocks are looked for.
-const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
+/// Bytes written between two looks at the size of the files: each look costs two system calls.
+const ROOM_CHECK_BYTES: usize = 64 << 10;
 
-/// Records that wait, encoded by the one who brought them so that the appender only copies.
-pub(super) struct Append {
-    records: Vec<Encoded>,
-    bytes: Vec<u8>,
-    reply: Reply,
-}
-
-/// Where the answer to an append goes.
-pub(super) type Reply = oneshot::Sender<Result<Vec<Appended>, AppendError>>;
-
-struct Encoded {
-    /// `None` for a tick: it has no id and repeats nothing.
-    fingerprint: Option<u64>,
-    /// End of the record in `Append::bytes`.
-    end: usize,
-}
-
-impl Append {
-    pub(super) fn encode(records: &[Record], reply: Reply) -> Result<Self, String> {
-        let mut bytes = Vec::with_capacity(records.len() * 256);
-        let mut encoded = Vec::with_capacity(records.len());
-        for record in records {
-            bytes = postcard::to_extend(record, bytes).map_err(|error| format!("cannot encode an event: {error}"))?;
-            let fingerprint = match record {
-                Record::Event(event) => Some(fingerprint(event)),
-                Record::Tick { .. } => None,
-            };
-            encoded.push(Encoded { fingerprint, end: bytes.len() });
-        }
-        Ok(Self { records: encoded, bytes, reply })
-    }
-}
-
-/// The thread's state.
+/// What waits, and what the blocks are made with.
 pub(super) struct Appender {
     store: Store,
-    ids: IdWindow,
-    config: Config,
+    queue: Queue,
+    /// The writer's; others only look.
+    state: Mutex<State>,
     head: Arc<Head>,
+    config: Config,
     clock: Clock,
     metrics: LogMetrics,
-    /// The next append starts behind this offset even if the last write's fate is unknown.
+}
+
+struct State {
+    ids: IdWindow,
+    /// The next block starts here.
     next: Offset,
+    /// Bytes until the size of the files is looked at again.
+    unchecked: usize,
 }
 
 #[derive(Default)]
@@ -75,7 +52,7 @@ struct Block {
     records: u64,
     fingerprints: Vec<u8>,
     inserted: Vec<u64>,
-    answers: Vec<(Vec<Appended>, Reply)>,
+    answers: Answers,
 }
 
 impl Appender {
@@ -87,60 +64,117 @@ impl Appender {
         clock: Clock,
         metrics: LogMetrics,
     ) -> Self {
-        let next = head.get();
-        Self { store, ids, config, head, clock, metrics, next }
+        let state = Mutex::new(State { ids, next: head.get(), unchecked: 0 });
+        Self { store, queue: Queue::default(), state, head, config, clock, metrics }
     }
 
-    /// Runs until every sender is gone.
-    pub(super) fn run(mut self, waiting: &Receiver<Append>) {
-        let mut since_retention = Stopwatch::start();
-        loop {
-            match waiting.recv_timeout(RETENTION_INTERVAL) {
-                Ok(first) => self.append(first, waiting),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+    /// Queues `append`, and sees to it that the writer will take it.
+    pub(super) fn push(self: &Arc<Self>, append: Append) -> Result<(), AppendError> {
+        // The writer counts it down when it takes it, whether or not anybody still waits for the answer.
+        self.metrics.queue_depth.inc();
+        let call = self.queue.push(append).map_err(|refused| {
+            self.metrics.queue_depth.dec();
+            match refused {
+                Refused::Full => AppendError::Overloaded,
+                Refused::Closed => closed(),
             }
-            if since_retention.elapsed() >= RETENTION_INTERVAL {
-                since_retention = Stopwatch::start();
-                self.retain();
-            }
+        })?;
+        if call {
+            self.call_writer();
         }
+        Ok(())
     }
 
-    fn append(&mut self, first: Append, waiting: &Receiver<Append>) {
-        let now = self.clock.now();
+    /// From now on nothing is queued; returns once everything that was has been answered. Blocks.
+    pub(super) fn close(&self) {
+        self.queue.close();
+    }
+
+    /// Figures that are looked at now and then.
+    pub(super) fn report(&self, now: Timestamp) {
+        self.metrics.bytes.set(signed(self.store.bytes()));
+        #[expect(clippy::cast_precision_loss, reason = "a span of at most 28 hours")]
+        self.metrics.dedupe_span_seconds.set(self.state().ids.span_millis(now) as f64 / 1000.0);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings a turn to the writer, which answers what waits even if the store does not take it.
+    fn call_writer(self: &Arc<Self>) {
+        let appender = Arc::clone(self);
+        let turn = Turn { appender, block: None, outcome: Ok(()), answered: false, stopwatch: Stopwatch::start() };
+        self.store.enqueue(Box::new(turn));
+    }
+
+    /// Makes a block of what waits.
+    fn collect(self: &Arc<Self>, state: &mut State, now: Timestamp) -> Block {
+        let (appends, more) = self.queue.take();
+        if more {
+            self.call_writer();
+        }
+        self.metrics.queue_depth.sub(signed(appends.len() as u64));
         let mut block = Block { body: block::empty(), ..Block::default() };
-        self.add(&mut block, first, now);
-        while block.body.len() < MAX_BLOCK_BYTES
-            && let Ok(next) = waiting.try_recv()
-        {
-            self.add(&mut block, next, now);
+        for append in appends {
+            state.add(&mut block, append, now);
         }
-        let written = if block.records == 0 { Ok(()) } else { self.write(&mut block, now) };
-        if written.is_err() {
-            self.metrics.append_failures.inc();
-            for id in &block.inserted {
-                self.ids.remove(*id);
-            }
-        }
-        for (answer, reply) in block.answers {
-            // The client may have hung up; what is durable stays durable.
-            let _ = reply.send(match &written {
-                Ok(()) => Ok(answer),
-                Err(StoreError::Overloaded) => Err(AppendError::Overloaded),
-                Err(error) => Err(AppendError::Unavailable(error.to_string())),
-            });
-        }
+        block
     }
 
+    /// Whether the block may be written as far as `max_bytes` is concerned.
+    fn admit(&self, state: &mut State, block: &Block) -> Result<(), StoreError> {
+        state.unchecked = state.unchecked.saturating_sub(block.body.len());
+        if state.unchecked > 0 {
+            return Ok(());
+        }
+        if !retention::has_room(&self.store, self.config.max_bytes)? {
+            return Err(StoreError::Database(
+                "the log is at max_bytes and the detector has not seen the oldest events yet".into(),
+            ));
+        }
+        state.unchecked = ROOM_CHECK_BYTES;
+        Ok(())
+    }
+
+    /// Takes the outcome of a block to those who wait for it.
+    fn settle(&self, mut block: Block, written: Result<(), StoreError>) {
+        let mut state = self.state();
+        match written {
+            Ok(()) => {
+                state.next = Offset(state.next.0 + block.records);
+                self.head.advance(state.next);
+            }
+            Err(error) => {
+                self.metrics.append_failures.inc();
+                state.unchecked = 0;
+                for id in &block.inserted {
+                    state.ids.remove(*id);
+                }
+                block.answers.refuse(&refusal(error));
+            }
+        }
+        drop(state);
+        block.answers.send();
+    }
+
+    /// Answers what waits and cannot be written.
+    fn refuse_waiting(&self, error: StoreError) {
+        let appends = self.queue.take_all();
+        self.metrics.queue_depth.sub(signed(appends.len() as u64));
+        let (mut answers, error) = (Answers::default(), refusal(error));
+        for append in appends {
+            answers.push(Err(error.clone()), append.into_reply());
+        }
+        answers.send();
+    }
+}
+
+impl State {
     fn add(&mut self, block: &mut Block, append: Append, now: Timestamp) {
-        self.metrics.queue_depth.dec();
-        let mut answer = Vec::with_capacity(append.records.len());
-        let mut start = 0;
-        for record in append.records {
-            let bytes = append.bytes.get(start..record.end).unwrap_or_default();
-            start = record.end;
-            let stored = match record.fingerprint {
+        let mut answer = Vec::new();
+        for (fingerprint, bytes) in append.records() {
+            let stored = match fingerprint {
                 Some(id) if !self.ids.insert(id, now) => Appended::Duplicate,
                 Some(id) => {
                     block.inserted.push(id);
@@ -155,38 +189,85 @@ impl Appender {
             }
             answer.push(stored);
         }
-        block.answers.push((answer, append.reply));
+        block.answers.push(Ok(answer), append.into_reply());
+    }
+}
+
+fn insert(transaction: &Transaction<'_>, first: Offset, block: &Block, now: Timestamp) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("INSERT INTO block (first_offset, records, appended_at, body) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![signed(first.0), signed(block.records), now.0, block.body])?;
+    transaction
+        .prepare_cached("INSERT INTO block_ids (first_offset, appended_at, fingerprints) VALUES (?1, ?2, ?3)")?
+        .execute(params![signed(first.0), now.0, block.fingerprints])?;
+    Ok(())
+}
+
+/// The log's place in a transaction of the store's writer. There is one at a time: the next is called for when this one
+/// has taken what it writes, and belongs to the next transaction.
+struct Turn {
+    appender: Arc<Appender>,
+    /// `None` until the transaction has begun.
+    block: Option<Block>,
+    outcome: Result<(), StoreError>,
+    answered: bool,
+    stopwatch: Stopwatch,
+}
+
+impl Job for Turn {
+    fn gather(&mut self) {
+        self.appender.queue.gather();
     }
 
-    fn write(&mut self, block: &mut Block, now: Timestamp) -> Result<(), StoreError> {
-        if !retention::has_room(&self.store, self.config.max_bytes)? {
-            return Err(StoreError::Database(
-                "the log is at max_bytes and the detector has not seen the oldest events yet".into(),
-            ));
+    fn run(&mut self, transaction: &Transaction<'_>) -> Result<(), ErrorCode> {
+        self.stopwatch = Stopwatch::start();
+        let now = self.appender.clock.now();
+        let mut state = self.appender.state();
+        let block = self.appender.collect(&mut state, now);
+        let mut result = Ok(());
+        if block.records > 0 {
+            self.outcome = self.appender.admit(&mut state, &block);
+            if self.outcome.is_ok()
+                && let Err(error) = insert(transaction, state.next, &block, now)
+            {
+                result = Err(error.sqlite_error_code().unwrap_or(ErrorCode::Unknown));
+                self.outcome = Err(error.into());
+            }
         }
-        let (first, records) = (signed(self.next.0), signed(block.records));
-        let (body, fingerprints) = (std::mem::take(&mut block.body), std::mem::take(&mut block.fingerprints));
-        self.store.write_blocking(move |transaction| {
-            transaction
-                .prepare_cached("INSERT INTO block (first_offset, records, appended_at, body) VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![first, records, now.0, body])?;
-            transaction
-                .prepare_cached("INSERT INTO block_ids (first_offset, appended_at, fingerprints) VALUES (?1, ?2, ?3)")?
-                .execute(params![first, now.0, fingerprints])?;
-            Ok(())
-        })?;
-        self.next = Offset(self.next.0 + block.records);
-        self.head.advance(self.next);
-        Ok(())
+        self.block = Some(block);
+        result
     }
 
-    fn retain(&mut self) {
-        let now = self.clock.now();
-        if let Err(error) = retention::apply(&self.store, &self.config, now) {
-            tracing::warn!(%error, "old events could not be deleted");
+    fn answer(mut self: Box<Self>, committed: &Result<(), StoreError>) {
+        self.answered = true;
+        let Some(block) = self.block.take() else {
+            // The transaction could not begin, or the store did not take the turn.
+            if let Err(error) = committed {
+                self.appender.refuse_waiting(error.clone());
+            }
+            return;
+        };
+        self.appender.queue.written(block.answers.len(), self.stopwatch.elapsed());
+        // Ids already known are durable whatever became of this transaction.
+        let written = if block.records == 0 { Ok(()) } else { self.outcome.clone().and(committed.clone()) };
+        self.appender.settle(block, written);
+        self.appender.queue.answered();
+    }
+}
+
+impl Drop for Turn {
+    /// Without an answer the writer is gone, and what waits would wait for ever.
+    fn drop(&mut self) {
+        if !self.answered {
+            self.appender.refuse_waiting(StoreError::Closed);
         }
-        self.metrics.bytes.set(signed(self.store.bytes()));
-        #[expect(clippy::cast_precision_loss, reason = "a span of at most 28 hours")]
-        self.metrics.dedupe_span_seconds.set(self.ids.span_millis(now) as f64 / 1000.0);
+    }
+}
+
+fn refusal(error: StoreError) -> AppendError {
+    match error {
+        StoreError::Overloaded => AppendError::Overloaded,
+        StoreError::Closed => closed(),
+        StoreError::Database(why) => AppendError::Unavailable(why),
     }
 }

@@ -3,13 +3,21 @@
 //! Invariant: an event is never deleted before a snapshot holds its effect. Ids outlive their events: they are kept for
 //! as long as a duplicate can arrive.
 
+use std::convert::Infallible;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
+use super::appender::Appender;
 use super::{Config, signed};
+use crate::clock::Clock;
 use crate::event::Timestamp;
 use crate::log::id_window::SPAN_MILLIS;
 use crate::store::{Store, StoreError};
 
+/// How often old blocks are looked for.
+const INTERVAL: Duration = Duration::from_secs(10);
 /// Blocks deleted in one transaction: keeps the writer free for appends in between.
 const MAX_DELETED: u32 = 256;
 /// Transactions of one pass: 1600 blocks a second can go, more than a disk that syncs can bring.
@@ -19,6 +27,17 @@ const MAX_VACUUMED_PAGES: i64 = 2048;
 /// The database may grow this far past `max_bytes` (numerator of sixteenths) before appends are refused: snapshots and
 /// the outbox need room of their own.
 const HEADROOM_SIXTEENTHS: u64 = 18;
+
+/// Its thread: looks for what may go until `stop` is hung up.
+pub(super) fn run(store: &Store, config: &Config, appender: &Appender, clock: &Clock, stop: &Receiver<Infallible>) {
+    while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(INTERVAL) {
+        let now = clock.now();
+        if let Err(error) = apply(store, config, now) {
+            tracing::warn!(%error, "old events could not be deleted");
+        }
+        appender.report(now);
+    }
+}
 
 /// Whether appends may go on.
 pub(super) fn has_room(store: &Store, max_bytes: u64) -> Result<bool, StoreError> {
