@@ -4,6 +4,8 @@
 //! - `GET /livez`: 200 as long as the process answers.
 //! - `GET /readyz`: 200 or 503, with the reasons; what cannot be detected with the sources configured is told as a note.
 //! - `GET /v1/findings`: the findings that are open now, as JSON.
+//! - `GET /v1/shadow/findings`: what the shadow thresholds found: their name, the findings open now, and the last few that
+//!   were closed; a name of `null` says that none are tried out.
 //!
 //! Invariant: nothing here changes anything. `/metrics` and `/v1` need the token where one is set, and one must be set to
 //! listen beyond loopback, since findings name accounts and addresses.
@@ -23,11 +25,11 @@ use subtle::ConstantTimeEq;
 use crate::finding::Finding;
 use crate::log::Log;
 use crate::metrics::Metrics;
-use crate::pipeline::Board;
+use crate::pipeline::{Board, ShadowBoard};
 use crate::secret::Secret;
 
 /// What the user can set.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Address to listen on.
@@ -67,6 +69,8 @@ pub struct Parts {
     pub log: Arc<dyn Log>,
     /// Open findings.
     pub board: Board,
+    /// Findings of the shadow detector.
+    pub shadow: ShadowBoard,
     /// What the configured sources cannot show.
     pub notes: Arc<[String]>,
 }
@@ -76,6 +80,7 @@ pub fn router(parts: Parts) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/v1/findings", get(findings))
+        .route("/v1/shadow/findings", get(shadow_findings))
         .layer(middleware::from_fn_with_state(parts.clone(), authorize))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
@@ -123,9 +128,30 @@ async fn readiness(State(parts): State<Parts>) -> Response {
 }
 
 async fn findings(State(parts): State<Parts>) -> Response {
-    let mut open: Vec<_> = parts.board.iter().map(|entry| Arc::clone(entry.value())).collect();
+    let open = worst_first(parts.board.iter().map(|entry| Arc::clone(entry.value())).collect());
+    Json(as_refs(&open)).into_response()
+}
+
+#[derive(Serialize)]
+struct ShadowFindings<'a> {
+    name: Option<String>,
+    open: Vec<&'a Finding>,
+    recently_closed: Vec<&'a Finding>,
+}
+
+async fn shadow_findings(State(parts): State<Parts>) -> Response {
+    let (open, closed) = (worst_first(parts.shadow.open()), parts.shadow.recently_closed());
+    let (open, recently_closed) = (as_refs(&open), as_refs(&closed));
+    Json(ShadowFindings { name: parts.shadow.name(), open, recently_closed }).into_response()
+}
+
+fn worst_first(mut open: Vec<Arc<Finding>>) -> Vec<Arc<Finding>> {
     open.sort_by(|a, b| b.severity.cmp(&a.severity).then(b.at.cmp(&a.at)).then(a.finding_id.cmp(&b.finding_id)));
-    Json(open.iter().map(|finding| &**finding).collect::<Vec<&Finding>>()).into_response()
+    open
+}
+
+fn as_refs(findings: &[Arc<Finding>]) -> Vec<&Finding> {
+    findings.iter().map(|finding| &**finding).collect()
 }
 
 #[cfg(test)]
@@ -143,6 +169,7 @@ mod tests {
             metrics: Metrics::new().unwrap(),
             log: Arc::new(log),
             board: Board::default(),
+            shadow: ShadowBoard::default(),
             notes: Arc::from(["no failure source".to_owned()]),
         };
         let mut request = Request::builder().uri(path);
@@ -166,7 +193,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_closes_figures_and_findings_but_not_the_probes() {
-        for path in ["/metrics", "/v1/findings"] {
+        for path in ["/metrics", "/v1/findings", "/v1/shadow/findings"] {
             assert_eq!(get(&["secret", "old"], None, path, None).await.0, StatusCode::UNAUTHORIZED);
             assert_eq!(get(&["secret", "old"], None, path, Some("wrong!")).await.0, StatusCode::UNAUTHORIZED);
             assert_eq!(get(&["secret", "old"], None, path, Some("old")).await.0, StatusCode::OK);

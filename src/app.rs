@@ -18,16 +18,20 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{Config, Secrets, identifier_key};
+use crate::config::{Config, Loaded, Secrets, identifier_key};
 use crate::log::embedded::{self, EmbeddedLog, Enqueue};
 use crate::log::{Log, Partition};
 use crate::metrics::Metrics;
-use crate::pipeline::{self, Board, Task};
+use crate::pipeline::{self, Board, ShadowBoard, Task};
 use crate::sinks::dispatch::{self, Dispatch};
 use crate::sinks::outbox::{self, Outbox};
 use crate::sinks::{self, NamedSink};
 use crate::store::Store;
 use crate::{admin, http, sources};
+
+pub mod reload;
+
+use reload::Reload;
 
 /// Connections the admin listener holds: a few scrapers and probes.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
@@ -75,8 +79,8 @@ impl App {
         let enqueue = enqueue(names, clock.clone());
         let log = EmbeddedLog::open(store.clone(), &config.log, enqueue, &clock, &metrics.log)?;
         let log = Arc::new(log);
-        let board = Board::default();
-        let tasks = open_tasks(config, &log, &clock, &metrics, &board, woken)?;
+        let (board, shadow) = (Board::default(), ShadowBoard::default());
+        let tasks = open_tasks(config, &log, &clock, &metrics, (&board, &shadow), woken)?;
         let notes = notes(&secrets);
         for note in &*notes {
             tracing::warn!("{note}");
@@ -86,6 +90,7 @@ impl App {
             metrics: metrics.clone(),
             log: Arc::clone(&log) as Arc<dyn Log>,
             board,
+            shadow,
             notes,
         };
         if let Some(fault) = config.admin.exposure(&secrets.admin_tokens) {
@@ -120,6 +125,14 @@ impl App {
     #[must_use]
     pub fn admin_addr(&self) -> SocketAddr {
         self.admin.addr
+    }
+
+    /// What reads the configuration again while this runs; `started` is what it was built from, `read` reads it anew.
+    #[must_use]
+    pub fn reload(&self, started: Loaded, read: reload::Read) -> Reload {
+        self.metrics.config.loaded_seconds.set(reload::seconds(self.clock.now()));
+        let settings = self.tasks.iter().map(Task::settings).collect();
+        Reload { started, read, settings, metrics: self.metrics.config.clone(), clock: self.clock.clone() }
     }
 
     /// Runs until `shutdown`, then drains.
@@ -231,7 +244,7 @@ fn open_tasks(
     log: &Arc<EmbeddedLog>,
     clock: &Clock,
     metrics: &Metrics,
-    board: &Board,
+    (board, shadow): (&Board, &ShadowBoard),
     woken: watch::Sender<()>,
 ) -> anyhow::Result<Vec<Task>> {
     let parts = pipeline::Parts {
@@ -241,6 +254,7 @@ fn open_tasks(
         detect_metrics: metrics.detect.clone(),
         log_metrics: metrics.log.clone(),
         board: Arc::clone(board),
+        shadow: shadow.clone(),
         // Without a sink nobody listens.
         wake: Arc::new(move || woken.send(()).unwrap_or(())),
     };

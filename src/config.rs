@@ -10,10 +10,11 @@
 //! Not here: what a module's keys mean and which values are in range (its own `Config` and `validate`). Secrets are not
 //! part of the file: they come from the environment ([`secrets`]).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{admin, detect, log, logging, sinks, sources};
 
@@ -36,7 +37,7 @@ pub const DEFAULT_FILE: &str = "authspike.toml";
 const MAX_SHUTDOWN_SECONDS: u64 = 600;
 
 /// Everything a run is told, secrets apart.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where the log, the outbox and the identifier key live; relative paths start at the working directory.
@@ -74,6 +75,17 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The keys whose values differ in `other`, as they stand in the file (`ingest.listen`), and that a running instance
+    /// does not take: all but those of `detect`.
+    #[must_use]
+    pub fn needing_restart(&self, other: &Self) -> Vec<String> {
+        let (ours, theirs) = (leaves(self), leaves(other));
+        let in_force = |key: &str| key.strip_prefix("detect.").is_some_and(|key| !detect::NEEDS_RESTART.contains(&key));
+        let differing = ours.keys().chain(theirs.keys().filter(|key| !ours.contains_key(*key)));
+        let differing = differing.filter(|key| ours.get(*key) != theirs.get(*key) && !in_force(key));
+        differing.cloned().collect()
+    }
+
     /// Every value out of range, as (key, what is wrong).
     fn validate(&self) -> Vec<(String, String)> {
         let mut faults = Vec::new();
@@ -102,6 +114,21 @@ impl Config {
         }
         faults
     }
+}
+
+/// Every value by its dotted key.
+fn leaves(config: &Config) -> BTreeMap<String, serde_json::Value> {
+    let mut leaves = BTreeMap::new();
+    let mut waiting = vec![(String::new(), serde_json::to_value(config).unwrap_or_default())];
+    while let Some((key, value)) = waiting.pop() {
+        if let serde_json::Value::Object(section) = value {
+            let inside = |name: String| if key.is_empty() { name } else { format!("{key}.{name}") };
+            waiting.extend(section.into_iter().map(|(name, value)| (inside(name), value)));
+        } else {
+            leaves.insert(key, value);
+        }
+    }
+    leaves
 }
 
 /// What the command line may say about the configuration. The values are judged with all others.
@@ -173,10 +200,9 @@ pub fn load(flags: &Flags, environment: &Environment, need: Need) -> Result<Load
     }
     match figment.extract::<Config>() {
         Ok(config) => {
-            faults.extend(config.validate().into_iter().map(|(key, what)| {
-                let source = figment.find_metadata(&key).map_or("default", |found| found.name.as_ref());
-                Fault::new(source, Some(key), what)
-            }));
+            faults.extend(
+                config.validate().into_iter().map(|(key, what)| Fault::new(source_of(&figment, &key), Some(key), what)),
+            );
             if faults.is_empty() { Ok(Loaded { config, secrets, file }) } else { Err(Faults(faults)) }
         }
         // Layers that are right one by one are right together; should that ever fail, the reason must be seen.
@@ -185,6 +211,13 @@ pub fn load(flags: &Flags, environment: &Environment, need: Need) -> Result<Load
             Err(Faults(faults))
         }
     }
+}
+
+/// The layer that set `key`, or the section or list it is in: what is wrong with one key may have been set by another.
+fn source_of(figment: &Figment, key: &str) -> String {
+    let parents = std::iter::successors(Some(key), |key| key.rsplit_once('.').map(|(parent, _)| parent));
+    let mut sources = parents.filter_map(|key| figment.find_metadata(key));
+    sources.next().map_or_else(|| "default".to_owned(), |found| found.name.to_string())
 }
 
 fn file_layer(

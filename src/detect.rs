@@ -18,6 +18,7 @@ use foldhash::fast::FixedState;
 use crate::event::{AuthEvent, Outcome, Tenant, Timestamp};
 use crate::finding::{EntityKind, Finding, Learning, Lifecycle, Rule};
 
+pub mod allow;
 mod baseline;
 mod cold;
 mod config;
@@ -30,9 +31,11 @@ mod familiar;
 mod heavy;
 mod judge;
 mod key;
+pub mod overrides;
 mod population;
 mod pulse;
 mod recent;
+mod reconfigure;
 mod rules;
 mod series;
 mod shape;
@@ -46,8 +49,10 @@ mod window;
 
 pub use config::Config;
 pub use explain::{Explanation, Subject, UnknownSubject};
+pub use reconfigure::NEEDS_RESTART;
 pub use snapshot::SnapshotError;
 
+use allow::AllowList;
 use entity::Entities;
 use episode::Episode;
 use familiar::Familiar;
@@ -72,6 +77,8 @@ pub struct Stats {
     pub events: u64,
     /// Events too late for the window they belong to.
     pub late: u64,
+    /// Sign-in events of which something was left out because the allow list covers it.
+    pub allowed: u64,
     /// Findings not opened because [`Config::max_open_findings`] were open.
     pub suppressed: u64,
     /// Failures after which a window was over its threshold, by [`Rule::ALL`].
@@ -104,6 +111,7 @@ pub struct Stats {
 #[derive(Clone, Debug)]
 pub struct Detector {
     config: Config,
+    allow: AllowList,
     watermark: Watermark,
     tenants: Vec<TenantState>,
     tenant_places: HashMap<Tenant, u16, FixedState>,
@@ -126,6 +134,7 @@ impl Detector {
         let shares = config.shares();
         Self {
             config: config.clone(),
+            allow: AllowList::new(&config.allow),
             watermark: Watermark::default(),
             tenants: Vec::new(),
             tenant_places: HashMap::default(),
@@ -147,11 +156,13 @@ impl Detector {
         self.watermark.on_event(at, event.received_at);
         self.settle(found);
         if is_counted(event.outcome) {
-            let tenant = self.tenant(&event.tenant, at);
-            let AuthEvent { outcome, ip, account, identifier, reason, user_agent, .. } = event;
+            let place = self.tenant(&event.tenant, at);
+            let AuthEvent { tenant, outcome, ip, account, identifier, reason, user_agent, .. } = event;
             let account = account.or_else(|| identifier.map(crate::event::Account::Identifier));
-            let (strange, novel) = (false, false);
-            self.count(SignIn { at, tenant, outcome, ip, account, reason, user_agent, strange, novel }, found);
+            let exempt = self.allow.exempt(&tenant, ip, account.as_ref(), at);
+            self.stats.allowed += u64::from(exempt.any());
+            let (tenant, strange, novel) = (place, false, false);
+            self.count(SignIn { at, tenant, outcome, ip, account, reason, user_agent, strange, novel, exempt }, found);
         }
     }
 

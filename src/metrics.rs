@@ -30,6 +30,8 @@ pub struct Metrics {
     pub detect: DetectMetrics,
     /// The way out.
     pub outbox: OutboxMetrics,
+    /// The configuration in force.
+    pub config: ConfigMetrics,
 }
 
 /// What came in at the front door.
@@ -103,6 +105,10 @@ pub struct DetectMetrics {
     pub windows_over_threshold: IntCounterVec,
     /// `rule`, `severity`, `lifecycle`
     pub findings: IntCounterVec,
+    /// `rule`, `severity`, `lifecycle`; of the shadow detector
+    pub shadow_findings: IntCounterVec,
+    /// Sign-in events that the allow list covers.
+    pub allowed: IntCounter,
     /// Findings open now.
     pub findings_open: IntGauge,
     /// Findings not opened because too many were open.
@@ -128,6 +134,15 @@ pub struct OutboxMetrics {
     pub deliveries: IntCounterVec,
 }
 
+/// The configuration in force.
+#[derive(Clone, Debug)]
+pub struct ConfigMetrics {
+    /// `result`
+    pub reloads: IntCounterVec,
+    /// When it was read.
+    pub loaded_seconds: Gauge,
+}
+
 impl Metrics {
     /// Declares everything in a registry of its own.
     ///
@@ -141,6 +156,7 @@ impl Metrics {
             log: LogMetrics::new(&declare)?,
             detect: DetectMetrics::new(&declare)?,
             outbox: OutboxMetrics::new(&declare)?,
+            config: ConfigMetrics::new(&declare)?,
             registry: registry.clone(),
             process: Arc::new(ProcessCollector::for_self()),
         };
@@ -285,6 +301,15 @@ impl DetectMetrics {
                 "Finding revisions, by rule, severity and lifecycle.",
                 &["rule", "severity", "lifecycle"],
             )?,
+            shadow_findings: declare.counters(
+                "shadow_findings_total",
+                "Finding revisions of the shadow detector, which go nowhere, by rule, severity and lifecycle.",
+                &["rule", "severity", "lifecycle"],
+            )?,
+            allowed: declare.counter(
+                "detect_allowed_total",
+                "Sign-in events of which something was not counted because the allow list covers it.",
+            )?,
             findings_open: declare.gauge("findings_open", "Findings open now.")?,
             findings_suppressed: declare.counter(
                 "findings_suppressed_total",
@@ -319,6 +344,25 @@ impl OutboxMetrics {
                 "Deliveries tried, by sink and result (accepted, retry, refused).",
                 &["sink", "result"],
             )?,
+        })
+    }
+}
+
+impl ConfigMetrics {
+    fn new(declare: &Declare<'_>) -> prometheus::Result<Self> {
+        let reloads = declare.counters(
+            "config_reloads_total",
+            "Times the configuration was read again on SIGHUP, by result (ok, failed).",
+            &["result"],
+        )?;
+        // Both are there from the start: what appears with its first failure cannot be seen to rise.
+        for result in ["ok", "failed"] {
+            reloads.with_label_values(&[result]);
+        }
+        Ok(Self {
+            reloads,
+            loaded_seconds: declare
+                .float_gauge("config_loaded_timestamp_seconds", "When the configuration in force was read.")?,
         })
     }
 }

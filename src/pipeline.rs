@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -21,8 +22,15 @@ use crate::log::{Commit, Log, LogError, Offset, Partition, Record, Snapshot};
 use crate::metrics::{DetectMetrics, LogMetrics};
 
 mod publish;
+mod settings;
+mod shadow;
+
+pub use settings::Settings;
+pub use shadow::ShadowBoard;
 
 use publish::Publisher;
+use settings::Change;
+use shadow::Shadow;
 
 /// Longest wait for new records: how late a tick may be written, and how soon a stop is noticed.
 const POLL_WAIT: Duration = Duration::from_millis(250);
@@ -51,6 +59,8 @@ pub struct Parts {
     pub log_metrics: LogMetrics,
     /// Open findings are put here.
     pub board: Board,
+    /// What a shadow detector finds is listed here.
+    pub shadow: ShadowBoard,
     /// Called after findings became durable.
     pub wake: Arc<dyn Fn() + Send + Sync>,
 }
@@ -60,6 +70,10 @@ pub struct Task {
     parts: Parts,
     partition: Partition,
     detector: Detector,
+    shadow: Option<Shadow>,
+    settings: (Settings, mpsc::Receiver<Change>),
+    /// Settings that wait for a snapshot.
+    change: Option<Change>,
     offset: Offset,
     snapshot_offset: Offset,
     snapshot_bytes: u64,
@@ -78,16 +92,20 @@ impl Task {
     /// # Errors
     /// The log cannot be read.
     pub fn open(parts: Parts, partition: Partition) -> Result<Self, LogError> {
-        let (detector, offset) = match parts.log.snapshot(partition)? {
+        let snapshot = parts.log.snapshot(partition)?;
+        let (live, own) = snapshot.as_ref().map_or((None, None), |snapshot| {
+            let (live, own) = shadow::split(&snapshot.state);
+            (Some(live), own)
+        });
+        let (detector, offset) = match live.map(|live| Detector::restore(&parts.config, live)) {
             None => (Detector::new(&parts.config), Offset(0)),
-            Some(snapshot) => match Detector::restore(&parts.config, &snapshot.state) {
-                Ok(detector) => (detector, snapshot.offset),
-                Err(error) => {
-                    tracing::warn!(%error, "reading the log again from its oldest record");
-                    (Detector::new(&parts.config), Offset(0))
-                }
-            },
+            Some(Ok(detector)) => (detector, snapshot.as_ref().map_or(Offset(0), |snapshot| snapshot.offset)),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "reading the log again from its oldest record");
+                (Detector::new(&parts.config), Offset(0))
+            }
         };
+        let shadow = Shadow::open(&parts.config, &[own, live], &parts.shadow, &parts.detect_metrics);
         for finding in detector.open_findings() {
             parts.board.insert(finding.finding_id, Arc::new(finding));
         }
@@ -95,6 +113,9 @@ impl Task {
         Ok(Self {
             partition,
             detector,
+            shadow,
+            settings: Settings::channel(),
+            change: None,
             offset,
             snapshot_offset: offset,
             snapshot_bytes: 0,
@@ -140,12 +161,16 @@ impl Task {
     /// # Errors
     /// See [`LogError`]; findings that could not be committed are kept and committed by the next step.
     pub fn step(&mut self, wait: Duration) -> Result<bool, LogError> {
+        self.take_settings()?;
         let polled = self.parts.log.poll(self.partition, self.offset, wait)?;
         let any = !polled.records.is_empty();
         for record in polled.records {
             self.observe(record);
         }
         self.offset = polled.next;
+        if let Some(shadow) = &mut self.shadow {
+            shadow.publish();
+        }
         let lag = self.parts.log.head(self.partition).0.saturating_sub(self.offset.0);
         let behind = if lag == 0 { 0 } else { self.parts.clock.now().millis_since(self.last_received_at).max(0) };
         self.publisher.publish(&self.detector.stats(), lag, behind);
@@ -164,10 +189,16 @@ impl Task {
     pub fn finish(&mut self) -> Result<(), LogError> {
         self.detector.finish(&mut self.found);
         self.arrivals.resize(self.found.len(), None);
+        if let Some(shadow) = &mut self.shadow {
+            shadow.finish();
+        }
         self.commit(false)
     }
 
     fn observe(&mut self, record: Record) {
+        if let Some(shadow) = &mut self.shadow {
+            shadow.observe(&record);
+        }
         let received_at = match record {
             Record::Event(event) => {
                 let received_at = event.received_at;
@@ -190,7 +221,12 @@ impl Task {
 
     fn commit(&mut self, with_snapshot: bool) -> Result<(), LogError> {
         let snapshot = if with_snapshot {
-            let state = self.detector.snapshot().map_err(|error| LogError::Corrupt(error.to_string()))?;
+            let live = self.detector.snapshot();
+            let state = live.and_then(|live| match &self.shadow {
+                Some(shadow) => shadow.beside(&live),
+                None => Ok(live),
+            });
+            let state = state.map_err(|error| LogError::Corrupt(error.to_string()))?;
             self.snapshot_bytes = state.len() as u64;
             self.publisher.snapshot(self.snapshot_bytes);
             Some(Snapshot { offset: self.offset, state })
@@ -224,9 +260,13 @@ impl Task {
     }
 
     /// Writes a tick if time alone would change a finding; the task then reads it like any other record.
-    fn tick_if_due(&self, runtime: &tokio::runtime::Handle) {
+    fn tick_if_due(&mut self, runtime: &tokio::runtime::Handle) {
         let now = self.parts.clock.now();
         if !self.detector.is_due(now) {
+            // If the live one is due too, both see the tick that is written for it.
+            if let Some(shadow) = &mut self.shadow {
+                shadow.tick_if_due(now);
+            }
             return;
         }
         if let Err(error) = runtime.block_on(self.parts.log.append(vec![Record::Tick { at: now }])) {

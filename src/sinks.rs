@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::finding::Finding;
 
@@ -56,7 +56,7 @@ pub trait Sink: Send + 'static {
 pub type NamedSink = (String, Box<dyn Sink>);
 
 /// What the user can set. A sink's name here is its name in the outbox and in metrics.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Standard output.

@@ -14,7 +14,7 @@ use axum::Router;
 use axum::http::header;
 use axum::response::Response;
 use axum::routing::post;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Clock;
@@ -41,7 +41,7 @@ use token::Token;
 /// Below the 15 s after which Svix counts a delivery as failed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(12);
 /// What the user can set.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Address to listen on.

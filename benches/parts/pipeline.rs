@@ -11,7 +11,7 @@ use authspike::log::{Log, Partition, Record};
 use authspike::metrics::Metrics;
 use authspike::normalize::attempt;
 use authspike::normalize::identifier::IdentifierKey;
-use authspike::pipeline::{Parts, Task};
+use authspike::pipeline::{Parts, ShadowBoard, Task};
 use authspike::simulate::render::Renderer;
 use authspike::simulate::{Load, Plan, Traffic};
 use criterion::{BatchSize, Criterion, Throughput};
@@ -58,6 +58,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                     detect_metrics: metrics.detect,
                     log_metrics: metrics.log,
                     board: Arc::default(),
+                    shadow: ShadowBoard::default(),
                     wake: Arc::new(|| ()),
                 };
                 (Task::open(parts, Partition(0)).unwrap(), log)

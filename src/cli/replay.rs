@@ -16,6 +16,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::Exit;
 use crate::clock::Stopwatch;
 use crate::config::{self, Environment, Flags, Need, identifier_key};
+use crate::detect;
 use crate::finding::{Finding, Lifecycle};
 use crate::log::Record;
 use crate::logging;
@@ -36,6 +37,7 @@ Examples:
   authspike replay attempts-2026-01-*.ndjson.zst
   zcat webhooks.ndjson.gz | authspike replay --json - > findings.ndjson
   authspike simulate --for 7d --attack stuffing | authspike replay -
+  AUTHSPIKE_DETECT__SHADOW__FACTOR=25 authspike replay --shadow attempts.ndjson
 
 Each line is one JSON object: an attempt report as POST /v1/attempts takes it, or a webhook body as Clerk sends it. \
 Which of them it is, is seen line by line. Files are read in the order given, which should be the order of time. A line \
@@ -53,6 +55,9 @@ pub(super) struct Args {
     /// Print findings as OCSF, one a line, and nothing else on stdout
     #[arg(long)]
     json: bool,
+    /// Judge by the thresholds in [detect.shadow] too, and show both counts side by side
+    #[arg(long, conflicts_with = "json")]
+    shadow: bool,
     /// What the lines are
     #[arg(long, value_enum, default_value_t = Format::Auto)]
     from_format: Format,
@@ -67,7 +72,13 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let environment = Environment::of_process();
     let flags = Flags { config: args.config, data_dir: args.data_dir, ..Flags::default() };
-    let config = config::load(&flags, &environment, Need::Nothing)?.config;
+    let mut config = config::load(&flags, &environment, Need::Nothing)?.config;
+    if !args.shadow {
+        // A second detector takes its time; who does not ask for it does not wait for it.
+        config.detect.shadow = detect::overrides::Shadow::default();
+    } else if config.detect.shadowed().is_none() {
+        return Err(config::Faults::one("--shadow", "[detect.shadow] of the configuration sets no threshold").into());
+    }
     let quiet = logging::Config { level: "warn".to_owned(), ..config.logging.clone() };
     logging::init(&quiet, environment.log_filter())?;
     let key = identifier_key::load(&config.data_dir)?.unwrap_or_else(identifier_key::replay_key);
@@ -99,6 +110,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
         io::stdout().lock().flush()?;
     } else {
         report::summary(&mut io::stdout().lock(), &read, &counts, watch.elapsed())?;
+    }
+    if args.shadow {
+        report::side_by_side(&mut io::stdout().lock(), &config.detect.shadow.name, &judge.engine.closed())?;
     }
     Ok(exit(&read))
 }

@@ -40,6 +40,13 @@ impl fmt::Display for Fault {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults(pub Vec<Fault>);
 
+impl Faults {
+    /// A single one, of a flag or a variable as a whole.
+    pub(crate) fn one(source: &str, what: &str) -> Self {
+        Self(vec![Fault::new(source, None, what)])
+    }
+}
+
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, fault) in self.0.iter().enumerate() {

@@ -33,7 +33,7 @@ const FILE_SUFFIX: &str = "_FILE";
 const MAX_SECRETS: usize = 10;
 
 /// What was given, in the order it was given.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Secrets {
     /// Verify `POST /webhooks/clerk`.
     pub clerk_webhook: Vec<Secret>,

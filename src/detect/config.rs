@@ -1,10 +1,9 @@
 //! What the user can set about detection, what it is when nothing is set, and what may not be.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::distinct;
-use super::minutes;
 use super::rules::{Limits, Span, Thresholds};
+use super::{allow, distinct, minutes, overrides};
 
 /// Smallest memory: less than this and an ordinary evening evicts.
 const MIN_STATE_BYTES: u64 = 1 << 20;
@@ -12,7 +11,7 @@ const MIN_STATE_BYTES: u64 = 1 << 20;
 const MAX_STATE_BYTES: u64 = 1 << 38;
 
 /// What the user can set.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// How many times the normal rate of failures is an attack, over the last minutes.
@@ -68,6 +67,15 @@ pub struct Config {
     pub max_state_bytes: u64,
     /// Findings open at one time; beyond it new ones are counted, not opened.
     pub max_open_findings: u32,
+    /// Addresses, networks and accounts that may fail.
+    #[serde(skip_serializing)]
+    pub allow: Vec<allow::Entry>,
+    /// Thresholds of single tenants, by instance id.
+    #[serde(skip_serializing)]
+    pub tenants: overrides::Tenants,
+    /// Thresholds that are tried out beside these.
+    #[serde(skip_serializing)]
+    pub shadow: overrides::Shadow,
 }
 
 impl Default for Config {
@@ -98,6 +106,9 @@ impl Default for Config {
             update_minutes: 5,
             max_state_bytes: 512 << 20,
             max_open_findings: 2000,
+            allow: Vec::new(),
+            tenants: overrides::Tenants::new(),
+            shadow: overrides::Shadow::default(),
         }
     }
 }
@@ -159,6 +170,8 @@ impl Config {
             "max_state_bytes: must be from 1048576 to 274877906944",
         );
         check((1..=100_000).contains(&self.max_open_findings), "max_open_findings: must be from 1 to 100000");
+        faults.extend(allow::validate(&self.allow));
+        faults.extend(self.validate_overrides(&faults));
         faults
     }
 

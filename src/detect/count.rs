@@ -6,6 +6,7 @@
 //! Not here: whether the counts are too many (`judge`).
 
 use super::Detector;
+use super::allow::Exempt;
 use super::cold::Contact;
 use super::entity::Entity;
 use super::familiar::Familiar;
@@ -26,6 +27,7 @@ pub(super) struct Parties {
     pub(super) address: Option<Key>,
     pub(super) network: Option<Key>,
     pub(super) account: Option<Key>,
+    exempt: Exempt,
     /// Bits of the account, or of what tells one person from the next where none is known.
     pub(super) who: u64,
 }
@@ -50,26 +52,29 @@ impl Parties {
             address: sign_in.ip.map(|ip| Key::address(tenant, Address::of(ip))),
             network: sign_in.ip.map(|ip| Key::network(tenant, Network::of(ip))),
             account,
+            exempt: sign_in.exempt,
             who: account.map_or_else(|| anonymous(sign_in), |account| account.bits()),
         }
     }
 
-    /// What an event with this `outcome` adds to whom.
+    /// What an event with this `outcome` adds to whom; nothing to those that the allow list covers.
     fn shares(&self, outcome: Outcome) -> [Option<Share>; 3] {
         let from = self.address.map_or(0, |address| address.bits());
         let network = self.network.map_or(0, |network| network.bits());
         let share = |key: Key, who, spread| Share { key, hash: key.hash(), who, spread };
+        let of_ip = |key: Option<Key>| key.filter(|_| !self.exempt.address);
+        let counted = self.account.filter(|_| !self.exempt.account);
         if outcome == Outcome::CodeSent {
             return [
-                self.address.map(|key| share(key.of(Counter::AddressCodes), self.who, 0)),
+                of_ip(self.address).map(|key| share(key.of(Counter::AddressCodes), self.who, 0)),
                 None,
-                self.account.map(|key| share(key.of(Counter::AccountCodes), from, network)),
+                counted.map(|key| share(key.of(Counter::AccountCodes), from, network)),
             ];
         }
         [
-            self.address.map(|key| share(key, self.who, 0)),
-            self.network.map(|key| share(key, self.who, from)),
-            self.account.map(|key| share(key, if outcome == Outcome::Success { network } else { from }, network)),
+            of_ip(self.address).map(|key| share(key, self.who, 0)),
+            of_ip(self.network).map(|key| share(key, self.who, from)),
+            counted.map(|key| share(key, if outcome == Outcome::Success { network } else { from }, network)),
         ]
     }
 }
@@ -85,7 +90,8 @@ impl Detector {
             shares.map(|share| share.and_then(|share| self.entities.find(&share.key, share.hash)));
         let strange_network = parties.network.is_some_and(|network| !self.familiar.contains(network.hash()));
         let met = Met::of(&self.familiar, &parties, outcome);
-        sign_in.strange = strange_network;
+        // Nor is what is allowed a sign of an attack on the tenant.
+        sign_in.strange = strange_network && !parties.exempt.address;
         sign_in.novel = met.novel;
         self.recent.push(sign_in);
 
@@ -120,7 +126,9 @@ impl Detector {
         if outcome == Outcome::Success {
             self.redeem_codes(&parties, bucket);
         }
-        self.count_for_tenant(&parties, independent, address_in_episode, found);
+        if !parties.exempt.address || outcome == Outcome::Success {
+            self.count_for_tenant(&parties, independent, address_in_episode, found);
+        }
         if outcome == Outcome::Success && !in_episode {
             self.learn_success(&parties, met, credit, at);
         }

@@ -363,10 +363,12 @@ fn concerns(sign_in: &SignIn, key: &Key) -> bool {
         return false;
     }
     let theirs = match key.counter {
-        Counter::Address | Counter::AddressCodes => sign_in.ip.map(|ip| Key::address(sign_in.tenant, Address::of(ip))),
-        Counter::Network => sign_in.ip.map(|ip| Key::network(sign_in.tenant, Network::of(ip))),
+        Counter::Address | Counter::AddressCodes => {
+            sign_in.counted_ip().map(|ip| Key::address(sign_in.tenant, Address::of(ip)))
+        }
+        Counter::Network => sign_in.counted_ip().map(|ip| Key::network(sign_in.tenant, Network::of(ip))),
         Counter::Account | Counter::AccountCodes => {
-            sign_in.account.as_ref().map(|account| Key::account(sign_in.tenant, account))
+            sign_in.counted_account().map(|account| Key::account(sign_in.tenant, account))
         }
         Counter::Tenant => return sign_in.strange,
         Counter::TenantLocks => return sign_in.outcome == Outcome::Locked,

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::allow::Exempt;
 use crate::event::{Account, Outcome, Timestamp};
 
 /// Events kept: five minutes at 50 attempts a second, in about 5 MB.
@@ -28,6 +29,20 @@ pub(crate) struct SignIn {
     pub(crate) strange: bool,
     /// This account had not signed in from this network.
     pub(crate) novel: bool,
+    /// What the allow list covered when it was observed.
+    pub(crate) exempt: Exempt,
+}
+
+impl SignIn {
+    /// The address, where it counts for its address and network.
+    pub(crate) fn counted_ip(&self) -> Option<IpAddr> {
+        self.ip.filter(|_| !self.exempt.address)
+    }
+
+    /// The account, where it counts for itself.
+    pub(crate) fn counted_account(&self) -> Option<&Account> {
+        self.account.as_ref().filter(|_| !self.exempt.account)
+    }
 }
 
 /// The ring.

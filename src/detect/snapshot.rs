@@ -17,7 +17,7 @@ use super::watermark::Watermark;
 use super::{Config, Detector};
 use crate::event::Timestamp;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// The snapshot is not one of this version's.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +94,7 @@ impl Detector {
         detector.tenant_places = (0..).zip(&read.tenants).map(|(place, state)| (state.tenant.clone(), place)).collect();
         detector.tenants = read.tenants;
         for tenant in &mut detector.tenants {
-            tenant.thresholds = config.thresholds();
+            tenant.thresholds = config.thresholds_of(&tenant.tenant);
         }
         let shares = config.shares();
         detector.entities = Entities::restore(read.entities, shares.entities, shares.cold);

@@ -53,6 +53,7 @@ fn unset() -> Thresholds {
 
 impl TenantState {
     pub(crate) fn new(tenant: Tenant, at: Timestamp, config: &Config) -> Self {
+        let thresholds = config.thresholds_of(&tenant);
         Self {
             tenant,
             population: Population::starting_at(at, slot_of(bucket_of(at))),
@@ -61,7 +62,7 @@ impl TenantState {
             locks: Series::starting_at(at),
             has_succeeded: false,
             has_codes: false,
-            thresholds: config.thresholds(),
+            thresholds,
         }
     }
 

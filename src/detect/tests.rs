@@ -246,10 +246,10 @@ fn the_bound_on_open_findings_counts_what_it_leaves_out() {
 fn a_snapshot_of_another_version_is_refused() {
     let mut bytes = Detector::new(&Config::default()).snapshot().unwrap();
     assert!(Detector::restore(&Config::default(), &bytes).is_ok());
-    bytes[0] = 200;
+    let version = std::mem::replace(&mut bytes[0], 200);
     assert!(matches!(Detector::restore(&Config::default(), &bytes), Err(SnapshotError::Version(200))));
     assert!(matches!(Detector::restore(&Config::default(), &[]), Err(SnapshotError::Empty)));
-    bytes[0] = 2;
+    bytes[0] = version;
     bytes.truncate(3);
     assert!(matches!(Detector::restore(&Config::default(), &bytes), Err(SnapshotError::Damaged(_))));
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::{OptionalExtension, Transaction, params};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::id_window::{IdWindow, SPAN_MILLIS};
@@ -62,7 +62,7 @@ CREATE TABLE IF NOT EXISTS snapshot (
 const MAX_BLOCKS_PER_POLL: i64 = 64;
 
 /// What the user can set.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Events older than this are deleted once the detector has seen them. At least 2, so that a redelivery is recognised

@@ -26,14 +26,19 @@ fn failure(number: u32) -> Record {
 }
 
 fn open(log: &Arc<MemoryLog>, clock: &Clock, board: &Board) -> Task {
+    open_with(log, clock, board, detect::Config::default(), &ShadowBoard::default())
+}
+
+fn open_with(log: &Arc<MemoryLog>, clock: &Clock, board: &Board, config: detect::Config, shadow: &ShadowBoard) -> Task {
     let metrics = Metrics::new().unwrap();
     let parts = Parts {
         log: Arc::clone(log) as Arc<dyn Log>,
-        config: detect::Config::default(),
+        config,
         clock: clock.clone(),
         detect_metrics: metrics.detect,
         log_metrics: metrics.log,
         board: Arc::clone(board),
+        shadow: shadow.clone(),
         wake: Arc::new(|| ()),
     };
     Task::open(parts, Partition(0)).unwrap()
@@ -114,4 +119,116 @@ async fn open_findings_are_shown_again_after_a_restart() {
     let fresh = Board::default();
     drop(open(&log, &clock, &fresh));
     assert_eq!(fresh.iter().map(|entry| entry.value().revision_id).collect::<Vec<_>>(), shown);
+}
+
+fn config(json: &str) -> detect::Config {
+    let config: detect::Config = serde_json::from_str(json).unwrap();
+    assert_eq!(config.validate(), [""; 0]);
+    config
+}
+
+/// Hands `config` to `task`, which takes it in its next step.
+async fn change(task: &mut Task, config: detect::Config) {
+    let settings = task.settings();
+    let in_force = tokio::spawn(async move { settings.put_in_force(config).await });
+    while !in_force.is_finished() {
+        task.step(Duration::ZERO).unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert!(in_force.await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_settings_wait_for_a_snapshot_and_what_was_counted_counts() {
+    let (log, board) = (Arc::new(MemoryLog::keeping()), Board::default());
+    let clock = Clock::held(Timestamp(1_767_600_020_000));
+    let mut task = open_with(&log, &clock, &board, config(r#"{"address_minimum": 60}"#), &ShadowBoard::default());
+    log.append((0..20).map(failure).collect()).await.unwrap();
+    task.step(Duration::ZERO).unwrap();
+    assert_eq!(log.take_findings().len(), 0);
+
+    log.set_fault(Some("disk is full"));
+    let settings = task.settings();
+    let in_force = tokio::spawn(async move { settings.put_in_force(config(r#"{"address_minimum": 8}"#)).await });
+    while task.change.is_none() {
+        let _ = task.step(Duration::ZERO);
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(task.step(Duration::ZERO), Err(LogError::Unavailable(_))));
+    assert!(!in_force.is_finished() && task.parts.config.address_minimum == 60, "not before it is safe");
+    log.set_fault(None);
+    task.step(Duration::ZERO).unwrap();
+    assert!(in_force.await.unwrap());
+    assert_eq!(log.snapshot(Partition(0)).unwrap().unwrap().offset, Offset(20));
+
+    // One more, and the twenty before it count: here, and in a task that starts anew from that snapshot.
+    log.append(vec![failure(20)]).await.unwrap();
+    task.step(Duration::ZERO).unwrap();
+    let found = log.take_findings();
+    assert_eq!(found.iter().map(|finding| finding.evidence.totals.failures).collect::<Vec<_>>(), [21]);
+    drop(task);
+    let fresh = Board::default();
+    let mut again = open_with(&log, &clock, &fresh, config(r#"{"address_minimum": 8}"#), &ShadowBoard::default());
+    again.step(Duration::ZERO).unwrap();
+    assert_eq!(log.take_findings(), found);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shadow_finds_for_itself_goes_on_after_a_restart_and_changes_nothing_live() {
+    let clock = Clock::held(Timestamp(1_767_600_020_000));
+    let (shadowed, plain) = (config(r#"{"shadow": {"address_minimum": 4}}"#), config("{}"));
+    let live = |records: u32, config: &detect::Config| {
+        let (log, shadow, config) = (Arc::new(MemoryLog::keeping()), ShadowBoard::default(), config.clone());
+        let clock = clock.clone();
+        async move {
+            log.append((0..records).map(failure).collect()).await.unwrap();
+            let mut task = open_with(&log, &clock, &Board::default(), config, &shadow);
+            task.step(Duration::ZERO).unwrap();
+            (log, shadow, task)
+        }
+    };
+    let (log, shadow, mut task) = live(6, &shadowed).await;
+    assert_eq!((log.take_findings().len(), shadow.open().len()), (0, 1), "six are enough for the shadow only");
+    assert_eq!(shadow.name().as_deref(), Some("shadow"));
+    task.commit(true).unwrap();
+    drop(task);
+
+    // Restored with it, its finding is still open; without it, the same snapshot does.
+    let (again, without) = (ShadowBoard::default(), ShadowBoard::default());
+    let mut task = open_with(&log, &clock, &Board::default(), plain.clone(), &without);
+    assert_eq!((without.open().len(), without.name()), (0, None));
+    drop(std::mem::replace(&mut task, open_with(&log, &clock, &Board::default(), shadowed.clone(), &again)));
+    assert_eq!(again.open()[0].finding_id, shadow.open()[0].finding_id);
+
+    // Its finding closes by wall time, and nothing is written for that.
+    let head = log.head(Partition(0));
+    clock.set(Timestamp(1_767_600_020_000 + 60 * 60_000));
+    task.tick_if_due(&tokio::runtime::Handle::current());
+    assert_eq!((again.open().len(), again.recently_closed().len()), (0, 1));
+    assert_eq!(log.head(Partition(0)), head);
+
+    let mut found = Vec::new();
+    for config in [&shadowed, &plain] {
+        found.push(live(40, config).await.0.take_findings());
+    }
+    assert!(!found[0].is_empty() && found[0] == found[1], "the live findings do not know of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shadow_can_be_turned_on_and_off_and_starts_from_what_is_known() {
+    let (log, board) = (Arc::new(MemoryLog::keeping()), Board::default());
+    let clock = Clock::held(Timestamp(1_767_600_020_000));
+    let shadow = ShadowBoard::default();
+    let mut task = open_with(&log, &clock, &board, config(r#"{"address_minimum": 30}"#), &shadow);
+    log.append((0..12).map(failure).collect()).await.unwrap();
+    task.step(Duration::ZERO).unwrap();
+    change(&mut task, config(r#"{"address_minimum": 30, "shadow": {"name": "low", "address_minimum": 8}}"#)).await;
+    assert_eq!((shadow.name().as_deref(), shadow.open().len()), (Some("low"), 0));
+    log.append(vec![failure(12)]).await.unwrap();
+    task.step(Duration::ZERO).unwrap();
+    assert_eq!(shadow.open().len(), 1, "the twelve before count");
+    change(&mut task, config(r#"{"shadow": {"name": "high", "address_minimum": 50}}"#)).await;
+    assert_eq!((shadow.name().as_deref(), shadow.open().len()), (Some("high"), 1), "what is open stays open");
+    change(&mut task, config("{}")).await;
+    assert_eq!((shadow.name(), shadow.open().len()), (None, 0));
 }

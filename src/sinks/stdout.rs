@@ -7,7 +7,7 @@
 
 use std::io::{ErrorKind, IsTerminal, Write};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::finding::Finding;
 
@@ -17,7 +17,7 @@ use super::format::text::{self, Style};
 use super::thread::BlockingSink;
 
 /// What the user can set.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Whether findings are printed.
@@ -33,7 +33,7 @@ impl Default for Config {
 }
 
 /// How findings are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// A block of text; coloured on a terminal unless `NO_COLOR` is set.

@@ -13,7 +13,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::body::{self, Budget};
 use super::signature::{Signed, SigningKey};
@@ -53,7 +53,7 @@ const SVIX_ADDRESSES: [&str; 20] = [
 ];
 
 /// What the user can set.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Instances (`ins_…`) whose events are taken; empty: all. Keeps a test instance out of production's baseline.

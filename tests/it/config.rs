@@ -277,3 +277,79 @@ fn the_example_shows_every_key() {
         }
     }
 }
+
+#[test]
+fn faults_of_the_allow_list_and_of_other_thresholds_stand_under_their_own_keys() {
+    let (_dir, path) = file(
+        "[detect]\nfactor = 30.0\n\
+         [[detect.allow]]\ncidr = \"198.51.100.0/24\"\nuntil = 2027-01-31T00:00:00Z\nreason = \"right\"\n\
+         [[detect.allow]]\ncidr = \"whsec_c2VjcmV0\"\nreason = \"r\"\n\
+         [[detect.allow]]\naccount = \"user_1\"\nuntil = 2027-01-31\nreason = \"r\"\n\
+         [[detect.allow]]\naccount = \"user_1\"\nuntil = \"soon\"\nreason = \"r\"\n\
+         [[detect.allow]]\naccount = \"user_1\"\n\
+         [[detect.allow]]\nip = \"198.51.100.1\"\nreason = \"r\"\n\
+         [detect.tenants.ins_1]\nfacor = 1\nmax_state_bytes = 5\naddress_minimum = \"8\"\nfalse_findings_per_day = 0.5\n\
+         [detect.tenants.ins_2]\naddress_minimum = 2.5\nnetwork_ceiling = -1\n\
+         [detect.shadow]\nname = 3\nquiet_minutes = 5\nfactor = nan\n",
+    );
+    let name = path.display().to_string();
+    let expected = [
+        "detect.allow.1.cidr: is neither a network nor an address",
+        "detect.allow.2.until: must be a date and time with its offset",
+        "detect.allow.3.until: must be a date and time with its offset",
+        "detect.allow.4.reason: must say why",
+        "detect.allow.5.ip: unknown key; known here: cidr, account, tenant, until, reason",
+        // Without its wrong key it lacks the right one.
+        "detect.allow.5: one of cidr and account must be set, and not both",
+        "detect.tenants.ins_1.facor: unknown key; known here: ",
+        "detect.tenants.ins_1.max_state_bytes: unknown key; known here: ",
+        "detect.tenants.ins_1.address_minimum: expected a number, found a string",
+        "detect.tenants.ins_2.address_minimum: expected a whole number from 0, found a number with a fraction",
+        "detect.tenants.ins_2.network_ceiling: out of range for ",
+        "detect.shadow.name: expected a string, found a",
+        "detect.shadow.quiet_minutes: unknown key; known here: name, ",
+        "detect.shadow.factor: must be a finite number",
+    ];
+    let found = faults(Some(path), &[]);
+    for start in expected.map(|start| format!("{name}: {start}")) {
+        assert!(found.iter().any(|fault| fault.starts_with(&start)), "{start} is not among\n{}", found.join("\n"));
+    }
+    assert_eq!(found.len(), expected.len(), "{}", found.join("\n"));
+    assert!(!found.join("\n").contains("whsec_"), "{found:?}");
+}
+
+#[test]
+fn other_thresholds_are_held_to_the_same_bounds() {
+    let (_dir, path) = file(
+        "[[detect.allow]]\nreason = \"r\"\n\
+         [[detect.allow]]\naccount = \"alice@example.com\"\nreason = \"r\"\n\
+         [detect.tenants.ins_1]\nfactor = 1\n\
+         [detect.tenants.ins_2]\naddress_minimum = 61\n",
+    );
+    let name = path.display().to_string();
+    let found = faults(Some(path), &[("AUTHSPIKE_DETECT__SHADOW__ACCOUNT_NETWORKS", "1")]);
+    let expected = [
+        format!("{name}: detect.allow.0: one of cidr and account must be set"),
+        format!("{name}: detect.allow.1.account: must be a Clerk user id"),
+        format!("{name}: detect.tenants.ins_1.factor: must be at least 2"),
+        format!("{name}: detect.tenants.ins_2: address_ceiling: must be from address_minimum to"),
+        "AUTHSPIKE_DETECT__SHADOW__ACCOUNT_NETWORKS: detect.shadow.account_networks: must be from 2".to_owned(),
+    ];
+    for start in &expected {
+        assert!(found.iter().any(|fault| fault.starts_with(start)), "{start} is not among\n{}", found.join("\n"));
+    }
+    assert_eq!(found.len(), expected.len(), "{}", found.join("\n"));
+}
+
+#[test]
+fn allow_list_tenants_and_shadow_are_read_as_they_are_shown() {
+    let (_, from_detect) = EXAMPLE.split_once("\n[detect]\n").unwrap();
+    let shown = from_detect.replace("# allow = []\n", "").replace("\n#   ", "\n");
+    let shown = format!("[detect]\n{}", shown.replace("ins_…", "ins_1"));
+    let detect = config::parse("example", &shown).unwrap().detect;
+    assert_eq!(detect.allow.len(), 1);
+    assert_eq!(detect.allow[0].until.unwrap().0.to_string(), "2027-01-31T00:00:00.000Z");
+    assert_eq!(detect.tenants.len(), 1);
+    let shadow = detect.shadowed().unwrap();
+    assert_eq!((detect.factor, shadow.factor, shadow.allow.len()), (50.0, 25.0, 1));
+}

@@ -17,6 +17,7 @@ mod evaluation;
 mod generated;
 mod normalize;
 mod ocsf;
+mod reload;
 mod run;
 mod signature;
 mod simulate;

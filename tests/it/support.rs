@@ -1,10 +1,11 @@
 //! What several tests need: the built binary as a running instance, requests to it, and waiting with a deadline.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use authspike::clock::{Clock, Stopwatch};
@@ -37,6 +38,7 @@ pub struct Instance {
     pub ingest: SocketAddr,
     pub admin: SocketAddr,
     client: reqwest::blocking::Client,
+    said: Arc<Mutex<String>>,
 }
 
 impl Instance {
@@ -72,10 +74,16 @@ impl Instance {
                 admin = fields["admin"].as_str().and_then(|addr| addr.parse().ok());
             }
         }
-        // Nobody reads on: the pipe must not fill.
-        std::thread::spawn(move || std::io::copy(&mut log.by_ref(), &mut std::io::sink()));
+        // Read on, so that the pipe does not fill.
+        let said = Arc::new(Mutex::new(seen));
+        let heard = Arc::clone(&said);
+        std::thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                *heard.lock().unwrap() += &(line + "\n");
+            }
+        });
         let client = reqwest::blocking::Client::builder().timeout(DEADLINE).build().unwrap();
-        Self { child, data_dir: data_dir.to_owned(), ingest: ingest.unwrap(), admin: admin.unwrap(), client }
+        Self { child, data_dir: data_dir.to_owned(), ingest: ingest.unwrap(), admin: admin.unwrap(), client, said }
     }
 
     /// Posts attempts, one a line; the status and the answer.
@@ -130,6 +138,17 @@ impl Instance {
         until("the sinks", || (self.metric("authspike_outbox_depth{sink=\"jsonl\"}") == 0.0).then_some(()));
     }
 
+    /// Its log lines so far.
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// Sends it a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// Its process id.
     pub fn process(&self) -> u32 {
         self.child.id()
@@ -144,8 +163,7 @@ impl Instance {
 
     /// Asks it to end, and waits.
     pub fn terminate(mut self) -> ExitStatus {
-        let asked = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
-        assert!(asked.success());
+        self.signal("TERM");
         self.child.wait().unwrap()
     }
 

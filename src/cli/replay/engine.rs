@@ -7,16 +7,17 @@ use anyhow::Context as _;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::finding::Finding;
+use crate::finding::{Finding, Lifecycle, Rule, Severity};
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, Partition, Record};
-use crate::metrics::Metrics;
-use crate::pipeline::{Parts, Task};
+use crate::metrics::{DetectMetrics, Metrics};
+use crate::pipeline::{Parts, ShadowBoard, Task};
 
 /// The pipeline of one replay.
 pub(super) struct Engine {
     log: Arc<MemoryLog>,
     task: Task,
+    metrics: DetectMetrics,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -29,13 +30,14 @@ impl Engine {
             log: Arc::clone(&log) as Arc<dyn Log>,
             config: config.detect.clone(),
             clock: Clock::system(),
-            detect_metrics: metrics.detect,
+            detect_metrics: metrics.detect.clone(),
             log_metrics: metrics.log,
             board: Arc::default(),
+            shadow: ShadowBoard::default(),
             wake: Arc::new(|| ()),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().context("cannot start the runtime")?;
-        Ok(Self { log, task: Task::open(parts, Partition(0))?, runtime })
+        Ok(Self { log, task: Task::open(parts, Partition(0))?, metrics: metrics.detect, runtime })
     }
 
     /// Judges `records` in order; answers with the revisions that made.
@@ -49,5 +51,17 @@ impl Engine {
     pub(super) fn finish(&mut self) -> anyhow::Result<Vec<Finding>> {
         self.task.finish()?;
         Ok(self.log.take_findings())
+    }
+
+    /// How many findings were closed, live and by the shadow thresholds, of every severity and rule that has any; the worst
+    /// first.
+    pub(super) fn closed(&self) -> Vec<(Severity, Rule, u64, u64)> {
+        let kinds = Severity::ALL.into_iter().rev().flat_map(|severity| Rule::ALL.map(|rule| (severity, rule)));
+        let counted = kinds.map(|(severity, rule)| {
+            let labels = [rule.as_str(), severity.as_str(), Lifecycle::Closed.as_str()];
+            let of = |counters: &prometheus::IntCounterVec| counters.with_label_values(&labels).get();
+            (severity, rule, of(&self.metrics.findings), of(&self.metrics.shadow_findings))
+        });
+        counted.filter(|(_, _, live, shadow)| live + shadow > 0).collect()
     }
 }

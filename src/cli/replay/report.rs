@@ -93,3 +93,15 @@ pub(super) fn summary(out: &mut impl Write, read: &ReadSummary, counts: &Counts,
     }
     Ok(())
 }
+
+/// What the thresholds in force found beside what the shadow thresholds `name` found.
+pub(super) fn side_by_side(out: &mut impl Write, name: &str, closed: &[(Severity, Rule, u64, u64)]) -> io::Result<()> {
+    let sum = |of: fn(&(Severity, Rule, u64, u64)) -> u64| closed.iter().map(of).sum::<u64>();
+    writeln!(out)?;
+    writeln!(out, "{:<10} {:>12} {:>12}   ({name})", "", "in force", "shadow")?;
+    writeln!(out, "{:<10} {:>12} {:>12}", "findings", sum(|row| row.2), sum(|row| row.3))?;
+    for (severity, rule, live, shadow) in closed {
+        writeln!(out, "{:<10} {live:>12} {shadow:>12}   {} {}", "", severity.as_str(), rule.as_str())?;
+    }
+    Ok(())
+}
