@@ -31,6 +31,7 @@ mod familiar;
 mod heavy;
 mod judge;
 mod key;
+mod mistyped;
 pub mod overrides;
 mod population;
 mod pulse;
@@ -57,6 +58,7 @@ use entity::Entities;
 use episode::Episode;
 use familiar::Familiar;
 use key::{Counter, Key};
+use mistyped::Mistyped;
 use recent::{Recent, SignIn};
 use tenant::TenantState;
 use watermark::Watermark;
@@ -117,6 +119,7 @@ pub struct Detector {
     tenant_places: HashMap<Tenant, u16, FixedState>,
     entities: Entities,
     familiar: Familiar,
+    mistyped: Mistyped,
     recent: Recent,
     episodes: BTreeMap<u32, Episode>,
     /// Which episode is whose, for those that are open or linger.
@@ -140,6 +143,7 @@ impl Detector {
             tenant_places: HashMap::default(),
             entities: Entities::new(shares.entities, shares.cold),
             familiar: Familiar::new(shares.familiar),
+            mistyped: Mistyped::default(),
             recent: Recent::default(),
             episodes: BTreeMap::new(),
             of_key: BTreeMap::new(),

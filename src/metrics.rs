@@ -76,13 +76,9 @@ pub struct LogMetrics {
     pub dedupe_span_seconds: Gauge,
 }
 
-/// The detector tasks.
+/// What the detector remembers within its memory bound.
 #[derive(Clone, Debug)]
-pub struct DetectMetrics {
-    /// Events that went through a detector.
-    pub events: IntCounter,
-    /// Too late for their window.
-    pub late: IntCounter,
+pub struct MemoryMetrics {
     /// `kind`
     pub entities: IntGaugeVec,
     /// `kind`
@@ -97,6 +93,17 @@ pub struct DetectMetrics {
     pub familiar: IntGauge,
     /// How long it is remembered.
     pub familiar_seconds: IntGauge,
+}
+
+/// The detector tasks.
+#[derive(Clone, Debug)]
+pub struct DetectMetrics {
+    /// Events that went through a detector.
+    pub events: IntCounter,
+    /// Too late for their window.
+    pub late: IntCounter,
+    /// What is remembered, and what had to be forgotten.
+    pub memory: MemoryMetrics,
     /// `state`
     pub tenants: IntGaugeVec,
     /// Entities told of in the finding of a larger attack.
@@ -258,30 +265,7 @@ impl DetectMetrics {
         Ok(Self {
             events: declare.counter("detect_events_total", "Events that went through a detector.")?,
             late: declare.counter("detect_late_total", "Events older than the window they belong to.")?,
-            entities: declare.gauges("detect_entities", "Entities with state in memory, by kind.", &["kind"])?,
-            entity_bytes: declare.gauges(
-                "detect_entity_bytes",
-                "Bytes that the state of entities takes, by kind.",
-                &["kind"],
-            )?,
-            evictions: declare.counters(
-                "detect_evictions_total",
-                "Entities forgotten to stay within the memory bound, by kind.",
-                &["kind"],
-            )?,
-            max_entities: declare.gauge("detect_entities_max", "Entities the memory bound has room for.")?,
-            forgotten_contacts: declare.counter(
-                "detect_forgotten_contacts_total",
-                "First contacts forgotten, to stay within the memory bound, while they were in a window: the blind spot.",
-            )?,
-            familiar: declare.gauge(
-                "detect_familiar",
-                "Accounts, networks and pairs of them remembered from sign-ins of the last month or two.",
-            )?,
-            familiar_seconds: declare.gauge(
-                "detect_familiar_seconds",
-                "How long a sign-in is remembered at least; 30 days unless the memory bound makes it less.",
-            )?,
+            memory: MemoryMetrics::new(declare)?,
             tenants: declare.gauges(
                 "detect_tenants",
                 "Instances by how far their normal has been learned: learning (a day), provisional (two weeks), learned.",
@@ -321,6 +305,37 @@ impl DetectMetrics {
             )?,
             snapshot_bytes: declare.gauge("detect_snapshot_bytes", "Size of the newest detector snapshot.")?,
             ingest_to_finding,
+        })
+    }
+}
+
+impl MemoryMetrics {
+    fn new(declare: &Declare<'_>) -> prometheus::Result<Self> {
+        Ok(Self {
+            entities: declare.gauges("detect_entities", "Entities with state in memory, by kind.", &["kind"])?,
+            entity_bytes: declare.gauges(
+                "detect_entity_bytes",
+                "Bytes that the state of entities takes, by kind.",
+                &["kind"],
+            )?,
+            evictions: declare.counters(
+                "detect_evictions_total",
+                "Entities forgotten to stay within the memory bound, by kind.",
+                &["kind"],
+            )?,
+            max_entities: declare.gauge("detect_entities_max", "Entities the memory bound has room for.")?,
+            forgotten_contacts: declare.counter(
+                "detect_forgotten_contacts_total",
+                "First contacts forgotten, to stay within the memory bound, while they were in a window: the blind spot.",
+            )?,
+            familiar: declare.gauge(
+                "detect_familiar",
+                "Accounts, networks and pairs of them remembered from sign-ins of the last month or two.",
+            )?,
+            familiar_seconds: declare.gauge(
+                "detect_familiar_seconds",
+                "How long a sign-in is remembered at least; 30 days unless the memory bound makes it less.",
+            )?,
         })
     }
 }

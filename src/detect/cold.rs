@@ -152,7 +152,7 @@ mod tests {
         Contact { bucket, failure: true, who: who & 63 | (who >> 6 & 31) << 32, spread: who & 31 }
     }
 
-    /// The 64-bit mix of MurmurHash3.
+    /// The 64-bit mix of `MurmurHash3`.
     fn hash(mut number: u64) -> u64 {
         number ^= number >> 33;
         number = number.wrapping_mul(0xff51_afd7_ed55_8ccd);

@@ -95,7 +95,7 @@ impl Detector {
         sign_in.novel = met.novel;
         self.recent.push(sign_in);
 
-        let credit = outcome == Outcome::Success && self.earns_credit(parties.tenant, account, met);
+        let credit = outcome == Outcome::Success && self.earns_credit(account);
         let mut is_late = false;
         let mut independent = false;
         let mut address_in_episode = false;
@@ -134,12 +134,8 @@ impl Detector {
         }
     }
 
-    /// Whether a success speaks for the address it came from: only of somebody who has signed in before, and not from a
-    /// dozen networks today. While a tenant is new nobody has signed in before, and everybody is believed.
-    fn earns_credit(&self, tenant: u16, account: Option<u32>, met: Met) -> bool {
-        if !met.known && self.learning(tenant) != Learning::Learning {
-            return false;
-        }
+    /// Whether a success speaks for the address it came from: not if its account signs in from a dozen networks today.
+    fn earns_credit(&self, account: Option<u32>) -> bool {
         let networks =
             account.and_then(|place| self.entities.get(place)).map_or(0, |account| account.window.day().succeeding);
         networks <= MAX_CREDIT_NETWORKS
@@ -172,7 +168,8 @@ impl Detector {
         }
         self.familiar.add(pair(account.hash(), network.hash()), at);
         self.familiar.add(account.hash(), at);
-        if credit {
+        // Somebody who has signed in before vouches for a network; while the tenant is new, everybody does.
+        if credit && (met.known || self.learning(parties.tenant) == Learning::Learning) {
             self.familiar.add(network.hash(), at);
         }
     }

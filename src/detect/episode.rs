@@ -21,9 +21,11 @@ use crate::finding::{
 };
 
 /// Compromised accounts listed in a finding; more than a team can lock by hand, few enough for one SIEM record.
-const MAX_COMPROMISED: usize = 100;
-/// Suspected ones: a query is run over them, and a day's travellers are among them.
+const MAX_COMPROMISED: usize = 250;
+/// Suspected ones.
 const MAX_SUSPECTED: usize = 250;
+/// The same for a tenant: a query is run over them, and a day's travellers are among them.
+const MAX_SUSPECTED_OF_TENANT: usize = 2000;
 /// Different reasons, user agents or networks counted per episode; Clerk has about 50 codes for a sign-in.
 const MAX_COUNTED: u32 = 32;
 /// Rows a finding shows.
@@ -66,6 +68,8 @@ pub(crate) struct Episode {
     code_failures: u64,
     accounts: Distinct,
     addresses: Distinct,
+    /// Those that failed for several accounts.
+    busy: Distinct,
     /// Who failed from which of them: whoever mistypes and then gets in is not broken into.
     pairs: Distinct,
     networks: HeavyHitters<String>,
@@ -160,6 +164,7 @@ impl Episode {
             code_failures: 0,
             accounts: distinct(),
             addresses: distinct(),
+            busy: distinct(),
             pairs: distinct(),
             networks: HeavyHitters::new(MAX_COUNTED),
             networks_seen: distinct(),
@@ -268,9 +273,14 @@ impl Episode {
 
     /// A success after the end of the attack; answers whether it names an account that was not named before.
     pub(crate) fn absorb_late(&mut self, sign_in: &SignIn) -> bool {
-        let before = self.compromised.total() + self.suspected.total();
+        let named = |episode: &Self| {
+            // Of a whole tenant there is always somebody on a journey.
+            let suspected = if episode.key.counter == Counter::Tenant { 0 } else { episode.suspected.total() };
+            episode.compromised.total() + suspected
+        };
+        let before = named(self);
         self.absorb_compromise(sign_in, sign_in.ip.map(Address::of));
-        self.compromised.total() + self.suspected.total() > before
+        named(self) > before
     }
 
     fn absorb_failure(&mut self, sign_in: &SignIn) {
@@ -291,8 +301,12 @@ impl Episode {
         if let Some(address) = address
             && kind != EntityKind::Ip
         {
-            self.addresses.add(Key::address(0, address).bits(), || address.to_string());
-            self.pairs.add(pair_of(sign_in), String::new);
+            let (hash, pair) = (Key::address(0, address).bits(), pair_of(sign_in));
+            if self.addresses.contains(hash) && !self.pairs.contains(pair) {
+                self.busy.add(hash, String::new);
+            }
+            self.addresses.add(hash, || address.to_string());
+            self.pairs.add(pair, String::new);
         }
         if let Some(ip) = sign_in.ip
             && matches!(kind, EntityKind::Account | EntityKind::Tenant)
@@ -310,26 +324,30 @@ impl Episode {
     }
 
     fn absorb_compromise(&mut self, sign_in: &SignIn, address: Option<Address>) {
-        let how = match sign_in.outcome {
-            Outcome::Success => Compromise::SignedIn,
-            Outcome::PasswordCorrectStopped => Compromise::PasswordCorrect,
-            _ => return,
+        let how = if sign_in.outcome == Outcome::Success {
+            Compromise::SignedIn
+        } else if sign_in.outcome == Outcome::PasswordCorrectStopped {
+            Compromise::PasswordCorrect
+        } else {
+            return;
         };
         // An account that always signs in from there is a victim's neighbour, not a victim.
         let (Some(account), true) = (&sign_in.account, sign_in.novel) else { return };
-        // Of many addresses with a few failures each some are people who mistype away from home: the account that failed
-        // there and then gets in tells less than one that was never tried there before.
-        let others_failed_there = self.implicates(sign_in) && !self.pairs.contains(pair_of(sign_in));
+        // Of many addresses with a few failures each some are people who mistype away from home. An address that failed for
+        // several accounts and now gets in to another is no such person.
+        let is_busy = address.is_some_and(|address| self.busy.contains(Key::address(0, address).bits()));
+        let others_failed_there = is_busy && !self.pairs.contains(pair_of(sign_in));
         let (sure, likely) = match self.key.counter {
             // Where many people sign in, one who had not before may be just that.
-            Counter::Address => (self.strange, true),
-            Counter::Network => (others_failed_there || self.strange, true),
+            Counter::Address | Counter::Network => (self.strange, true),
             Counter::Account => (self.implicates(sign_in), true),
-            Counter::Tenant => (others_failed_there, sign_in.strange),
+            // Whoever has just mistyped is a person.
+            Counter::Tenant => (others_failed_there, sign_in.strange && !self.pairs.contains(pair_of(sign_in))),
             Counter::AddressCodes | Counter::AccountCodes | Counter::TenantLocks | Counter::TenantOutage => return,
         };
         let (list, max) = match (sure, likely) {
             (true, _) => (&mut self.compromised, MAX_COMPROMISED),
+            (false, true) if self.key.counter == Counter::Tenant => (&mut self.suspected, MAX_SUSPECTED_OF_TENANT),
             (false, true) => (&mut self.suspected, MAX_SUSPECTED),
             (false, false) => return,
         };

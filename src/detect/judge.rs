@@ -112,7 +112,10 @@ impl Detector {
             count,
             succeeding: counts.succeeding,
             spread: counts.spread,
-            phi: tenant.phi(key.counter, generations.failures, generations.successes),
+            phi: match span {
+                Span::Fast => tenant.phi(key.counter, span, counts.failures, counts.successes),
+                Span::Day => tenant.phi(key.counter, span, counts.failures, counts.succeeding),
+            },
             chance: tenant.population.chance(tenant.thresholds.budget),
             in_outage: tenant.in_outage(at) && !self.is_strange(&key),
             // Span::Day starts anew when a finding opens.
@@ -227,7 +230,12 @@ impl Detector {
                 .and_then(open)
                 .or_else(|| open(Key::tenant(key.tenant, Counter::Tenant)).filter(|_| strange)),
             Counter::Network => open(Key::tenant(key.tenant, Counter::Tenant)).filter(|_| strange),
-            _ => None,
+            Counter::Account
+            | Counter::AddressCodes
+            | Counter::AccountCodes
+            | Counter::Tenant
+            | Counter::TenantLocks
+            | Counter::TenantOutage => None,
         }
         .or_else(|| {
             // The same entity again, within the hour.
@@ -239,14 +247,9 @@ impl Detector {
     /// distributed attack.
     fn folds(&self, key: &Key, whole: Uuid) -> bool {
         let Some(of) = self.episodes.values().find(|episode| episode.finding_id() == whole) else { return false };
-        match of.key.counter {
-            Counter::Network => key.counter == Counter::Address,
-            Counter::Tenant => {
-                let members = self.episodes.values().filter(|episode| episode.correlation() == Some(whole));
-                members.count() >= MAX_MEMBERS
-            }
-            _ => false,
-        }
+        let members = || self.episodes.values().filter(|episode| episode.correlation() == Some(whole)).count();
+        (of.key.counter == Counter::Network && key.counter == Counter::Address)
+            || (of.key.counter == Counter::Tenant && members() >= MAX_MEMBERS)
     }
 
     fn fold(&mut self, place: u32, whole: Uuid, address: Option<Address>) {

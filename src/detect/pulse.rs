@@ -10,14 +10,18 @@ use serde::{Deserialize, Serialize};
 
 use super::distinct::estimate_64;
 use super::rules::float;
+use super::window::{SLOT_SECONDS, SLOTS};
 use crate::event::Timestamp;
 
+/// Minutes of a slot of the day.
+const MINUTES_PER_SLOT: u32 = SLOT_SECONDS / 60;
 /// Minutes kept.
 const MINUTES: u32 = 30;
 /// Minutes in which an outage must show.
 const OUTAGE_MINUTES: u32 = 10;
-/// Spans that failures per success are told from: the shortest in which enough people got in.
-const PHI_MINUTES: [u32; 4] = [5, 10, 20, 30];
+/// Spans that failures per success are told from: the shortest in which enough people got in. None is shorter than the
+/// window of an entity, whose own share can then be taken out exactly.
+const PHI_MINUTES: [u32; 3] = [10, 20, 30];
 /// Sign-ins that must be expected in a span before their absence means anything: with 8, chance leaves 1 or none once in
 /// 330 spans, and failures must be many besides.
 const MIN_EXPECTED: f64 = 8.0;
@@ -31,6 +35,14 @@ const OUTAGE_NETWORKS: u64 = 5;
 const MIN_SUCCESSES: u64 = 20;
 /// Failed attempts per person who fails: most try twice.
 const TRIES: f64 = 1.5;
+/// `2^(-1 min / 28 d)`.
+const KEPT_PER_MINUTE: f64 = 0.999_982_808_997_455_5;
+/// Failed attempts per success before the tenant's own are known, and the successes they weigh.
+const USUAL: (f64, f64) = (0.25, 200.0);
+/// Failures that must be there before they are called more than usual.
+const MIN_FAILURES: f64 = 20.0;
+/// However many more than usual fail, an attack from elsewhere shows once it is this many times what is normal.
+const MAX_MORE: f64 = 8.0;
 /// However many fail elsewhere, one success excuses no more failing accounts than this times the guard.
 const MAX_PHI: f64 = 1.0;
 
@@ -43,10 +55,15 @@ struct Minute {
 }
 
 /// The last ten minutes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Pulse {
     newest: u32,
     minutes: [Minute; MINUTES as usize],
+    /// Failed attempts and successes of the last six slots of four hours.
+    day: [(u32, u32); SLOTS as usize],
+    /// Failed attempts and successes of the minutes that are gone, halved every 28 days: what is usual.
+    failures: f64,
+    successes: f64,
 }
 
 /// An outage as it stands.
@@ -66,13 +83,17 @@ impl Pulse {
         if let Some(minute) = self.minute(at) {
             minute.failures = minute.failures.saturating_add(1);
             minute.networks |= 1 << (network & 63);
+            let (failures, _) = self.slot();
+            *failures = failures.saturating_add(1);
         }
     }
 
-    /// A sign-in succeeded.
+    /// A sign-in succeeded there.
     pub(crate) fn succeed(&mut self, at: Timestamp) {
         if let Some(minute) = self.minute(at) {
             minute.successes = minute.successes.saturating_add(1);
+            let (_, successes) = self.slot();
+            *successes = successes.saturating_add(1);
         }
     }
 
@@ -81,13 +102,36 @@ impl Pulse {
         let number = number_of(at);
         if number > self.newest {
             for passed in 0..(number - self.newest).min(MINUTES) {
-                if let Some(minute) = self.minutes.get_mut(place(number - passed)) {
-                    *minute = Minute::default();
+                let Some(minute) = self.minutes.get_mut(place(number - passed)) else { continue };
+                let gone = std::mem::take(minute);
+                // An hour in which more fail than get in is an incident, not what is usual.
+                let most = f64::from(gone.successes) * MAX_PHI;
+                self.failures = self.failures * KEPT_PER_MINUTE + f64::from(gone.failures).min(most);
+                self.successes = self.successes * KEPT_PER_MINUTE + f64::from(gone.successes);
+            }
+            let slot = number / MINUTES_PER_SLOT;
+            let passed = slot.saturating_sub(self.newest / MINUTES_PER_SLOT).min(SLOTS);
+            for passed in 0..passed {
+                if let Some(counts) = self.day.get_mut(((slot - passed) % SLOTS) as usize) {
+                    *counts = (0, 0);
                 }
             }
             self.newest = number;
         }
         if self.newest - number >= MINUTES { None } else { self.minutes.get_mut(place(number)) }
+    }
+
+    /// The running slot of the day.
+    fn slot(&mut self) -> &mut (u32, u32) {
+        let [first, second, third, fourth, fifth, sixth] = &mut self.day;
+        match self.newest / MINUTES_PER_SLOT % SLOTS {
+            0 => first,
+            1 => second,
+            2 => third,
+            3 => fourth,
+            4 => fifth,
+            _ => sixth,
+        }
     }
 
     /// The last `minutes`, the running one included.
@@ -124,8 +168,16 @@ impl Pulse {
         })
     }
 
+    /// The same as [`Pulse::phi`] over the last day.
+    pub(crate) fn day_phi(&self, failures: u64, successes: u64) -> Option<f64> {
+        let sum = |of: fn(&(u32, u32)) -> u32| self.day.iter().map(|slot| u64::from(of(slot))).sum::<u64>();
+        let successes = sum(|slot| slot.1).saturating_sub(successes);
+        let failures = sum(|slot| slot.0).saturating_sub(failures);
+        (successes >= MIN_SUCCESSES).then(|| (float(failures) / TRIES / float(successes)).min(MAX_PHI))
+    }
+
     /// Accounts that fail per account that gets in, without the `failures` and `successes` of the entity that asks, which
-    /// are those of five minutes or a little more; `None` when too few get in to tell.
+    /// are those of at most ten minutes; `None` when too few get in to tell.
     pub(crate) fn phi(&self, failures: u64, successes: u64) -> Option<f64> {
         PHI_MINUTES.into_iter().find_map(|minutes| {
             let all = self.last(minutes);
@@ -133,6 +185,21 @@ impl Pulse {
             let failures = u64::from(all.failures).saturating_sub(failures);
             (successes >= MIN_SUCCESSES).then(|| (float(failures) / TRIES / float(successes)).min(MAX_PHI))
         })
+    }
+}
+
+impl Pulse {
+    /// How many times more than usual fail at the moment, at least: two standard deviations are given to chance. An attack
+    /// from where nobody signs in does not move it; a forced reset and an outage do.
+    pub(crate) fn more_than_usual(&self) -> f64 {
+        let usual = (self.failures + USUAL.0 * USUAL.1) / (self.successes + USUAL.1);
+        let spans = PHI_MINUTES.into_iter().map(|minutes| self.last(minutes));
+        let enough = |minute: &Minute| f64::from(minute.failures) >= 2.0 * MIN_FAILURES;
+        let Some(last) = spans.into_iter().find(enough) else { return 1.0 };
+        let failures = f64::from(last.failures);
+        let surely = failures - 2.0 * libm::sqrt(failures);
+        let successes = f64::from(last.successes).max(failures / MAX_MORE / usual);
+        (surely / successes / usual).clamp(1.0, MAX_MORE)
     }
 }
 
@@ -191,6 +258,29 @@ mod tests {
         assert_eq!(pulse.outage(at(1400), 300.0), None);
         (1200..1260).for_each(|second| pulse.succeed(at(second)));
         assert_eq!(pulse.outage(at(1260), 300.0), None);
+    }
+
+    #[test]
+    fn more_than_usual_fail_on_a_bad_day_and_not_by_chance() {
+        let mut pulse = Pulse::default();
+        // A day with one failure per four sign-ins, one of them a second.
+        let day = 86_400;
+        for second in 0..day {
+            pulse.succeed(at(second));
+            if second % 4 == 0 {
+                pulse.fail(at(second), 3);
+            }
+        }
+        assert!((pulse.more_than_usual() - 1.0).abs() < 1e-9);
+        for second in day..day + 600 {
+            pulse.succeed(at(second));
+            pulse.fail(at(second), 3);
+        }
+        let reset = pulse.more_than_usual();
+        assert!((3.0..4.0).contains(&reset), "{reset}");
+        (day + 600..day + 1500).for_each(|second| pulse.fail(at(second), 3));
+        let outage = pulse.more_than_usual();
+        assert!((7.0..=MAX_MORE).contains(&outage), "{outage}");
     }
 
     #[test]

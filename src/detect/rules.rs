@@ -307,7 +307,7 @@ mod tests {
     fn an_account_that_fails_from_many_networks_needs_few_failures() {
         let thresholds = Config::default().thresholds();
         let from = |spread, count| {
-            Judgement { spread, count, ..judgement(&thresholds, Counter::Account, fresh(Counter::Account)) }.verdict()
+            Judgement { count, spread, ..judgement(&thresholds, Counter::Account, fresh(Counter::Account)) }.verdict()
         };
         assert_eq!(from(4, 14), Verdict::BelowMinimum);
         assert_eq!(from(5, 5), Verdict::BelowMinimum);

@@ -135,9 +135,21 @@ impl Series {
         if !open.failing.add(who) {
             return Counting::Known;
         }
-        open.failures = u32::try_from(open.failing.estimate()).unwrap_or(u32::MAX);
+        open.failures = u32::try_from(open.failing.estimate()).unwrap_or(u32::MAX).saturating_sub(open.redeemed);
         self.judge(limits);
         Counting::Counted
+    }
+
+    /// A failure counted shortly before `at` is taken back: the account has got in.
+    pub(crate) fn redeem(&mut self, at: Timestamp, limits: &Limits) {
+        self.roll(at, limits);
+        let counted = [&mut self.running, &mut self.previous].into_iter().find(|open| open.failures > 0);
+        let Some(open) = counted else { return };
+        open.redeemed = open.redeemed.saturating_add(1);
+        open.failures -= 1;
+        if self.previous.over || self.running.over || self.hour_over {
+            self.judge(limits);
+        }
     }
 
     /// Counts a sign-in of `who` at `at`, which may move the series on.

@@ -11,13 +11,14 @@ use super::entity::{self, Entities};
 use super::episode::Episode;
 use super::familiar::{self, Familiar};
 use super::key::Key;
+use super::mistyped::{self, Mistyped};
 use super::recent::Recent;
 use super::tenant::TenantState;
 use super::watermark::Watermark;
 use super::{Config, Detector};
 use crate::event::Timestamp;
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// The snapshot is not one of this version's.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +40,7 @@ struct Written<'a> {
     tenants: &'a [TenantState],
     entities: entity::Saved,
     familiar: familiar::Saved,
+    mistyped: mistyped::Saved,
     recent: &'a Recent,
     episodes: &'a BTreeMap<u32, Episode>,
     of_key: &'a BTreeMap<Key, u32>,
@@ -52,6 +54,7 @@ struct Read {
     tenants: Vec<TenantState>,
     entities: entity::Saved,
     familiar: familiar::Saved,
+    mistyped: mistyped::Saved,
     recent: Recent,
     episodes: BTreeMap<u32, Episode>,
     of_key: BTreeMap<Key, u32>,
@@ -70,6 +73,7 @@ impl Detector {
             tenants: &self.tenants,
             entities: self.entities.save(),
             familiar: self.familiar.save(),
+            mistyped: self.mistyped.save(self.watermark.now()),
             recent: &self.recent,
             episodes: &self.episodes,
             of_key: &self.of_key,
@@ -99,6 +103,7 @@ impl Detector {
         let shares = config.shares();
         detector.entities = Entities::restore(read.entities, shares.entities, shares.cold);
         detector.familiar = Familiar::restore(read.familiar, shares.familiar);
+        detector.mistyped = Mistyped::restore(read.mistyped);
         detector.recent = read.recent;
         detector.episodes = read.episodes;
         detector.of_key = read.of_key;

@@ -25,8 +25,6 @@ use crate::finding::{self, BaselineEvidence, BaselineSource, EntityKind, Finding
 const GATHERING: usize = 5;
 /// See [`GATHERING`].
 const GATHERING_MILLIS: i64 = 600_000;
-/// However many more fail elsewhere, an attack shows once it is this many times what is normal.
-const MAX_ELSEWHERE: f64 = 8.0;
 /// What marks, among those who signed in, an account that was locked on a day.
 const LOCKED: u64 = 0x6c6f_636b_6564_0000;
 
@@ -77,18 +75,16 @@ impl TenantState {
 
     /// Accounts that fail per account that gets in: what is normal, or what is the case everywhere else at the moment. Of
     /// codes, every sign-in may have asked for one.
-    pub(crate) fn phi(&self, counter: Counter, failures: u64, successes: u64) -> f64 {
+    pub(crate) fn phi(&self, counter: Counter, span: Span, failures: u64, successes: u64) -> f64 {
         if counter.is_codes() {
             return 1.0;
         }
         let normal = self.population.phi();
-        self.pulse.phi(failures, successes).map_or(normal, |now| if now > normal { now } else { normal })
-    }
-
-    /// How many times more than usual fail, at the moment, where people sign in: what an attack from elsewhere does not move.
-    fn elsewhere(&self) -> f64 {
-        let normal = self.population.phi();
-        self.pulse.phi(0, 0).map_or(1.0, |now| (now / normal).clamp(1.0, MAX_ELSEWHERE))
+        let now = match span {
+            Span::Fast => self.pulse.phi(failures, successes),
+            Span::Day => self.pulse.day_phi(failures, successes),
+        };
+        now.map_or(normal, |now| if now > normal { now } else { normal })
     }
 
     /// Sign-in fails for everyone at `at`.
@@ -113,7 +109,7 @@ impl TenantState {
             minimum: self.thresholds.tenant_minimum,
             chance: self.population.chance(self.thresholds.budget),
             failures_per_success: self.population.phi(),
-            elsewhere: self.elsewhere(),
+            elsewhere: self.pulse.more_than_usual(),
             ..Limits::default()
         };
         // Lock-outs do not come with sign-ins; a handful is a day's ration.
@@ -142,14 +138,22 @@ impl Detector {
         match outcome {
             // What one address does is told there; it takes several, or a finding of the tenant that is open already.
             Outcome::Failure if strange && explained && !is_attacked => {}
+            // While nobody gets in, neither does an attacker, and travellers fail like everybody else.
+            Outcome::Failure if strange && tenant.in_outage(at) => {}
             Outcome::Failure if strange => {
                 tenant.strange.fail(at, parties.who, &limits);
+                self.mistyped.fail(parties.who, at);
             }
             Outcome::Failure => tenant.pulse.fail(at, parties.network.map_or(0, |network| network.bits())),
             Outcome::Success => {
                 tenant.has_succeeded = true;
-                tenant.pulse.succeed(at);
+                if !strange {
+                    tenant.pulse.succeed(at);
+                }
                 tenant.strange.succeed(at, parties.who, &limits);
+                if strange && self.mistyped.redeem(parties.who, at) {
+                    tenant.strange.redeem(at, &limits);
+                }
             }
             // Once a day: whoever keeps trying meets the lock again and again.
             Outcome::Locked => {
@@ -162,7 +166,14 @@ impl Detector {
                 }
             }
             Outcome::CodeSent => tenant.has_codes = true,
-            _ => {}
+            Outcome::PasswordCorrectStopped
+            | Outcome::Challenge
+            | Outcome::RateLimited
+            | Outcome::Blocked
+            | Outcome::AccountChanged
+            | Outcome::AccountDeleted
+            | Outcome::SessionEnded
+            | Outcome::Other => {}
         }
         self.judge_series(Counter::Tenant, parties, at, found);
         if outcome == Outcome::Locked {
@@ -191,9 +202,10 @@ impl Detector {
         let Some(episode) = self.episodes.get(&id) else { return };
         let Some(newest) = self.recent.newest() else { return };
         let right_password = matches!(newest.outcome, Outcome::Success | Outcome::PasswordCorrectStopped);
-        let concerns = match counter {
-            Counter::Tenant => newest.strange || right_password && episode.implicates(newest),
-            _ => newest.outcome == Outcome::Locked,
+        let concerns = if counter == Counter::Tenant {
+            newest.strange || right_password && episode.implicates(newest)
+        } else {
+            newest.outcome == Outcome::Locked
         };
         if episode.is_closed() {
             if alarm.is_some() {

@@ -105,7 +105,7 @@ fn one_account_failing_over_and_over_is_guessing_wherever_it_comes_from() {
 fn a_success_from_the_attacking_address_names_the_account_at_once() {
     let from = ip("203.0.113.7");
     let mut events: Vec<_> = (0..30).map(|user| failure(f64::from(user), from, user)).collect();
-    events.insert(0, attempt(-5.0, Outcome::Success, from, 900));
+    events.insert(0, attempt(-5.0, Outcome::PasswordCorrectStopped, from, 900));
     events.push(attempt(31.0, Outcome::Success, from, 77));
     events.push(attempt(32.0, Outcome::PasswordCorrectStopped, from, 78));
     events.push(attempt(33.0, Outcome::Success, from, 77));
@@ -119,7 +119,7 @@ fn a_success_from_the_attacking_address_names_the_account_at_once() {
         closed.evidence.compromised.iter().map(|account| (account.account.as_str(), account.how)).collect();
     let (signed_in, correct) = (Compromise::SignedIn, Compromise::PasswordCorrect);
     assert_eq!(named, [("user_77", signed_in), ("user_78", correct), ("user_79", signed_in)]);
-    assert_eq!(closed.evidence.compromised_total, 3, "user_900 got in before the first failure");
+    assert_eq!(closed.evidence.compromised_total, 3, "user_900 was there before the first failure");
 }
 
 #[test]

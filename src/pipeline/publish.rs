@@ -32,14 +32,14 @@ impl Publisher {
         for (place, kind) in EntityKind::ALL.iter().enumerate() {
             let at = |counts: &[u64]| counts.get(place).copied().unwrap_or(0);
             let (label, entities) = ([kind.as_str()], at(&stats.entities));
-            self.detect.entities.with_label_values(&label).set(signed(entities));
-            self.detect.entity_bytes.with_label_values(&label).set(signed(entities * stats.entity_bytes));
-            self.detect.evictions.with_label_values(&label).inc_by(at(&stats.evictions) - at(&last.evictions));
+            self.detect.memory.entities.with_label_values(&label).set(signed(entities));
+            self.detect.memory.entity_bytes.with_label_values(&label).set(signed(entities * stats.entity_bytes));
+            self.detect.memory.evictions.with_label_values(&label).inc_by(at(&stats.evictions) - at(&last.evictions));
         }
-        self.detect.max_entities.set(signed(stats.max_entities));
-        self.detect.familiar.set(signed(stats.familiar));
-        self.detect.familiar_seconds.set(signed(stats.familiar_seconds));
-        self.detect.forgotten_contacts.inc_by(stats.overwritten - last.overwritten);
+        self.detect.memory.max_entities.set(signed(stats.max_entities));
+        self.detect.memory.familiar.set(signed(stats.familiar));
+        self.detect.memory.familiar_seconds.set(signed(stats.familiar_seconds));
+        self.detect.memory.forgotten_contacts.inc_by(stats.overwritten - last.overwritten);
         self.detect.folded.inc_by(stats.folded - last.folded);
         for (state, count) in Learning::ALL.iter().zip(stats.learning) {
             self.detect.tenants.with_label_values(&[state.as_str()]).set(signed(count));

@@ -16,6 +16,8 @@ pub(super) struct Open {
     pub(super) number: u32,
     pub(super) failing: Sketch,
     pub(super) succeeding: Sketch,
+    /// Failures taken back.
+    pub(super) redeemed: u32,
     pub(super) failures: u32,
     pub(super) successes: u32,
     pub(super) normal: Normal,
@@ -42,6 +44,7 @@ impl Open {
             number,
             failing: Sketch::default(),
             succeeding: Sketch::default(),
+            redeemed: 0,
             failures: 0,
             successes: 0,
             normal,

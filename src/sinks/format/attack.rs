@@ -72,8 +72,7 @@ pub fn techniques(finding: &Finding) -> Vec<Technique> {
     let shape = match finding.shape {
         Shape::CredentialStuffing => brute_force("T1110.004", "Credential Stuffing"),
         Shape::PasswordSpraying => brute_force("T1110.003", "Password Spraying"),
-        Shape::PasswordGuessing => brute_force("T1110.001", "Password Guessing"),
-        Shape::CodeGuessing => brute_force("T1110.001", "Password Guessing"),
+        Shape::PasswordGuessing | Shape::CodeGuessing => brute_force("T1110.001", "Password Guessing"),
         Shape::Enumeration => ENUMERATION,
         Shape::CodeFlood => CODE_FLOOD,
         Shape::LockoutWave => LOCKOUT,

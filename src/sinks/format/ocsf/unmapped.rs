@@ -9,6 +9,10 @@ use serde::Serialize;
 
 use crate::finding::{Compromised, Counted, Finding, Sample};
 
+/// Suspected accounts in a record, which has to pass through log shippers; `suspected_total` says how many there are, and
+/// the read API has the full list.
+const MAX_SUSPECTED: usize = 250;
+
 /// OCSF's object for everything else.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Unmapped<'a> {
@@ -129,7 +133,7 @@ pub(super) fn unmapped(finding: &Finding) -> Unmapped<'_> {
             user_agents: counted(&evidence.user_agents),
             compromised: compromised(&evidence.compromised),
             compromised_total: evidence.compromised_total,
-            suspected: compromised(&evidence.suspected),
+            suspected: compromised(evidence.suspected.get(..MAX_SUSPECTED).unwrap_or(&evidence.suspected)),
             suspected_total: evidence.suspected_total,
             networks: counted(&evidence.networks),
             networks_total: evidence.networks_total,
