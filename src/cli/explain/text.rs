@@ -1,0 +1,192 @@
+//! An explanation for a person: one block for every window, the verdict first.
+//!
+//! Invariant: the figures are those of the answer, nothing is judged here; what others chose (ids) cannot act on the
+//! reader's screen.
+
+use std::io::{self, Write};
+
+use crate::detect::Explanation;
+use crate::finding::{EntityKind, Finding, Learning, Lifecycle, Rule, Verdict};
+use crate::pipeline::Answer;
+use crate::sinks::format::prose::{self, counted, duration, figure, visible};
+use crate::sinks::format::text::normal;
+
+/// Chances of 1 in so many are written as a power of ten: nobody reads sixteen digits.
+const MOST_ODDS: f64 = 1e15;
+
+/// The answer, with an empty line after each block.
+pub(in crate::cli) fn write(out: &mut impl Write, answer: &Answer) -> io::Result<()> {
+    writeln!(out, "{} at {} (time of the events)", visible(&answer.entity), answer.watermark)?;
+    writeln!(out)?;
+    for one in &answer.explanations {
+        let finding = answer.findings.iter().find(|finding| Some(finding.finding_id) == one.finding);
+        block(out, one, finding)?;
+        writeln!(out)?;
+    }
+    if let Some(note) = &answer.note {
+        writeln!(out, "note: {note}")?;
+    }
+    Ok(())
+}
+
+fn block(out: &mut impl Write, one: &Explanation, finding: Option<&Finding>) -> io::Result<()> {
+    let (window, unit) = (&one.window, unit(one));
+    let span = duration(window.end.millis_since(window.start));
+    writeln!(out, "{}", headline(one, finding, &span))?;
+    field(out, "rule", &format!("{} ({})", rule(one), one.rule.as_str()))?;
+    field(out, "instance", &format!("{}, {}", visible(&one.tenant.0), learning(one.baseline.learning)))?;
+    field(out, "window", &format!("{} to {} ({span}): {}", window.start, window.end, counts(one)))?;
+    field(out, "normal", &normal(one.entity.kind, &one.baseline))?;
+    let ratio = prose::ratio_of(window, &one.baseline);
+    let expected = format!("{} expected in that window", figure(window.expected));
+    field(out, "ratio", &format!("{ratio}x normal ({expected}); it takes {}x", figure(one.factor)))?;
+    let limit = odds(one.chance_limit);
+    match one.chance {
+        Some(chance) => field(out, "chance", &format!("{}; it takes less than {limit}", odds(chance)))?,
+        None => field(out, "chance", &format!("it takes less than {limit}"))?,
+    }
+    if one.succeeding > 0 {
+        let got_in = counted(one.succeeding, "account", "accounts");
+        field(out, "shared", &format!("{got_in} got in, which excuse {} that fail", figure(one.excused)))?;
+    }
+    let ceiling = one.ceiling.map_or_else(String::new, |most| format!("; {most} do whatever is normal"));
+    let fires = format!("{} {unit} (never fewer than {}){ceiling}", window.threshold, one.minimum);
+    field(out, "fires at", &fires)?;
+    field(out, "finding", &finding.map_or_else(|| "none".to_owned(), told))
+}
+
+fn headline(one: &Explanation, finding: Option<&Finding>, span: &str) -> String {
+    let is_open = finding.is_some_and(|finding| finding.lifecycle != Lifecycle::Closed);
+    let label = match one.verdict {
+        Verdict::Allowed => return format!("Allowed: {}; what fails there is not counted.", visible(&one.because)),
+        Verdict::Spike if is_open => "Fired",
+        Verdict::Spike => "Over the threshold",
+        _ if is_open => "Quieter now",
+        _ => "Quiet",
+    };
+    format!("{label}: {} in {span}; {}.", prose::judged(one.rule, &one.entity, &one.window), visible(&one.because))
+}
+
+const fn rule(one: &Explanation) -> &'static str {
+    match (one.rule, one.entity.kind) {
+        (Rule::AddressFailureSpike, _) => "many accounts fail from one address",
+        (Rule::NetworkFailureSpike, _) => "many accounts fail from several addresses of one network",
+        (Rule::AccountFailureSpike, _) => "one account fails over and over, from anywhere",
+        (Rule::DistributedAttack, _) => "many accounts fail from networks where nobody signs in",
+        (Rule::CodeFlood, EntityKind::Account) => "one account is sent codes over and over",
+        (Rule::CodeFlood, _) => "one address has codes sent to many accounts",
+        (Rule::LockoutWave, _) => "accounts are locked in numbers",
+        (Rule::SignInOutage, _) => "sign-in fails for everyone: an incident, no attack",
+    }
+}
+
+const fn unit(one: &Explanation) -> &'static str {
+    match (one.rule, one.entity.kind) {
+        (Rule::AccountFailureSpike | Rule::SignInOutage, _) => "failures",
+        (Rule::CodeFlood, EntityKind::Account) => "codes",
+        _ => "accounts",
+    }
+}
+
+const fn learning(learning: Learning) -> &'static str {
+    match learning {
+        Learning::Learning => "still learning (less than a day was seen)",
+        Learning::Provisional => "provisional (less than two weeks were seen)",
+        Learning::Learned => "learned",
+    }
+}
+
+fn counts(one: &Explanation) -> String {
+    let window = &one.window;
+    let failures = match one.rule {
+        Rule::CodeFlood => counted(window.failures, "code", "codes"),
+        Rule::LockoutWave => counted(window.failures, "lock-out", "lock-outs"),
+        _ => counted(window.failures, "failure", "failures"),
+    };
+    let of = match one.entity.kind {
+        EntityKind::Ip | EntityKind::Network => format!(" on {}", counted(window.distinct, "account", "accounts")),
+        EntityKind::Account | EntityKind::Tenant => String::new(),
+    };
+    let spread = match one.entity.kind {
+        EntityKind::Network => format!(" from {}", counted(one.spread, "address", "addresses")),
+        EntityKind::Account if one.spread > 0 => format!(" from {}", counted(one.spread, "network", "networks")),
+        EntityKind::Ip | EntityKind::Account | EntityKind::Tenant => String::new(),
+    };
+    // A series holds its successes in what it expects.
+    let successes = match one.entity.kind {
+        EntityKind::Tenant => String::new(),
+        _ => format!(", {}", counted(window.successes, "success", "successes")),
+    };
+    format!("{failures}{of}{spread}{successes}")
+}
+
+/// The finding, in a line.
+fn told(finding: &Finding) -> String {
+    let peak = &finding.evidence.peak;
+    let state = match finding.episode.closed_at {
+        Some(at) => format!("closed {at}"),
+        None => "open".to_owned(),
+    };
+    format!(
+        "{}, {state}, {}: {}; since {}, at its peak {} times normal",
+        finding.finding_id,
+        finding.severity.as_str(),
+        prose::title(finding),
+        finding.episode.first_seen_at,
+        prose::ratio_of(peak, &finding.evidence.baseline)
+    )
+}
+
+/// A probability as people say it: `20 %`, `1 in 3,200`, `1 in 10^19`.
+fn odds(probability: f64) -> String {
+    let one_in = 1.0 / probability;
+    if probability >= 0.01 {
+        format!("{:.0} %", probability * 100.0)
+    } else if one_in < MOST_ODDS {
+        // Two digits are all that is known of it.
+        let unit = libm::pow(10.0, (one_in.log10() - 1.0).floor());
+        format!("1 in {}", grouped(&format!("{:.0}", (one_in / unit).round() * unit)))
+    } else if one_in.is_finite() {
+        format!("1 in 10^{:.0}", one_in.log10().floor())
+    } else {
+        "none".to_owned()
+    }
+}
+
+fn grouped(digits: &str) -> String {
+    let mut grouped = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+fn field(out: &mut impl Write, name: &str, value: &str) -> io::Result<()> {
+    writeln!(out, "  {name:<8}  {value}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probabilities_read_like_a_person_wrote_them() {
+        assert_eq!(
+            [1.0, 0.2, 0.01, 0.0099, 3.1e-4, 1e-7, 3.3e-9, 1e-19, 0.0].map(odds),
+            [
+                "100 %",
+                "20 %",
+                "1 %",
+                "1 in 100",
+                "1 in 3,200",
+                "1 in 10,000,000",
+                "1 in 300,000,000",
+                "1 in 10^19",
+                "none"
+            ]
+        );
+    }
+}
