@@ -133,7 +133,8 @@ pub struct Explanation {
     pub succeeding: u64,
     /// Failing accounts that these explain, if it is a shared address.
     pub excused: f64,
-    /// Addresses of a network, or networks of an account, that fail in the same window; of the rest 0.
+    /// Addresses of a network that fail in its short window, or networks of an account (over a day: since UTC midnight); of
+    /// the rest 0.
     pub spread: u64,
     /// The finding that is open about it, or was closed less than an hour ago.
     pub finding: Option<Uuid>,
@@ -219,7 +220,11 @@ impl Detector {
                 chance_limit: judged.chance,
                 succeeding: judged.succeeding,
                 excused: rounded(if key.counter.is_account() { 0.0 } else { judged.excused() }, 10.0),
-                spread: if matches!(key.counter, Counter::Network | Counter::Account) { judged.spread } else { 0 },
+                spread: match (key.counter, span) {
+                    (Counter::Network, Span::Fast) | (Counter::Account, _) => judged.spread,
+                    // A day does not keep the addresses of a network apart.
+                    _ => 0,
+                },
                 finding: self.finding_of(key),
             })
         };
@@ -376,7 +381,9 @@ impl Detector {
                             == Some(Subject::Account(account.clone()))
                             || entry.account.as_deref() == Some(&*account.to_string())
                     }
-                    _ => entry.cidr.as_deref().zip(whole(subject)).is_some_and(|(cidr, whole)| covers(cidr, &whole)),
+                    Subject::Address(_) | Subject::Network(_) | Subject::Tenant(_) => {
+                        entry.cidr.as_deref().zip(whole(subject)).is_some_and(|(cidr, whole)| covers(cidr, &whole))
+                    }
                 }
         });
         let entry = entries.max_by_key(|entry| entry.until.map_or(i64::MAX, |until| until.0.0))?;

@@ -14,14 +14,13 @@ use crate::sinks::format::text::normal;
 /// Chances of 1 in so many are written as a power of ten: nobody reads sixteen digits.
 const MOST_ODDS: f64 = 1e15;
 
-/// The answer, with an empty line after each block.
+/// The answer: whom it is about, then a block for every window, each after an empty line.
 pub(in crate::cli) fn write(out: &mut impl Write, answer: &Answer) -> io::Result<()> {
-    writeln!(out, "{} at {} (time of the events)", visible(&answer.entity), answer.watermark)?;
-    writeln!(out)?;
+    writeln!(out, "{}, as of {} by the time of the events", visible(&answer.entity), answer.watermark)?;
     for one in &answer.explanations {
         let finding = answer.findings.iter().find(|finding| Some(finding.finding_id) == one.finding);
-        block(out, one, finding)?;
         writeln!(out)?;
+        block(out, one, finding)?;
     }
     if let Some(note) = &answer.note {
         writeln!(out, "note: {note}")?;
@@ -37,7 +36,7 @@ fn block(out: &mut impl Write, one: &Explanation, finding: Option<&Finding>) -> 
     field(out, "instance", &format!("{}, {}", visible(&one.tenant.0), learning(one.baseline.learning)))?;
     field(out, "window", &format!("{} to {} ({span}): {}", window.start, window.end, counts(one)))?;
     field(out, "normal", &normal(one.entity.kind, &one.baseline))?;
-    let ratio = prose::ratio_of(window, &one.baseline);
+    let ratio = if one.judged() == 0 { "0".to_owned() } else { prose::ratio_of(window, &one.baseline) };
     let expected = format!("{} expected in that window", figure(window.expected));
     field(out, "ratio", &format!("{ratio}x normal ({expected}); it takes {}x", figure(one.factor)))?;
     let limit = odds(one.chance_limit);
@@ -47,7 +46,7 @@ fn block(out: &mut impl Write, one: &Explanation, finding: Option<&Finding>) -> 
     }
     if one.succeeding > 0 {
         let got_in = counted(one.succeeding, "account", "accounts");
-        field(out, "shared", &format!("{got_in} got in, which excuse {} that fail", figure(one.excused)))?;
+        field(out, "shared", &format!("{got_in} got in, so {} that fail are excused", figure(one.excused)))?;
     }
     let ceiling = one.ceiling.map_or_else(String::new, |most| format!("; {most} do whatever is normal"));
     let fires = format!("{} {unit} (never fewer than {}){ceiling}", window.threshold, one.minimum);
@@ -57,14 +56,17 @@ fn block(out: &mut impl Write, one: &Explanation, finding: Option<&Finding>) -> 
 
 fn headline(one: &Explanation, finding: Option<&Finding>, span: &str) -> String {
     let is_open = finding.is_some_and(|finding| finding.lifecycle != Lifecycle::Closed);
-    let label = match one.verdict {
-        Verdict::Allowed => return format!("Allowed: {}; what fails there is not counted.", visible(&one.because)),
-        Verdict::Spike if is_open => "Fired",
-        Verdict::Spike => "Over the threshold",
-        _ if is_open => "Quieter now",
-        _ => "Quiet",
+    if one.verdict == Verdict::Allowed {
+        return format!("Allowed: {}; what fails there is not counted.", visible(&one.because));
+    }
+    let label = match (one.verdict == Verdict::Spike, is_open) {
+        (true, true) => "Fired",
+        (true, false) => "Over the threshold",
+        (false, true) => "Quieter now",
+        (false, false) => "Quiet",
     };
-    format!("{label}: {} in {span}; {}.", prose::judged(one.rule, &one.entity, &one.window), visible(&one.because))
+    let judged = prose::judged(one.rule, &one.entity, &one.window);
+    format!("{label}: in {span} {judged}; {}.", visible(&one.because))
 }
 
 const fn rule(one: &Explanation) -> &'static str {
@@ -98,25 +100,29 @@ const fn learning(learning: Learning) -> &'static str {
 
 fn counts(one: &Explanation) -> String {
     let window = &one.window;
-    let failures = match one.rule {
-        Rule::CodeFlood => counted(window.failures, "code", "codes"),
-        Rule::LockoutWave => counted(window.failures, "lock-out", "lock-outs"),
-        _ => counted(window.failures, "failure", "failures"),
+    let (single, several) = match one.rule {
+        Rule::CodeFlood => ("code", "codes"),
+        Rule::LockoutWave => ("lock-out", "lock-outs"),
+        Rule::AddressFailureSpike
+        | Rule::NetworkFailureSpike
+        | Rule::AccountFailureSpike
+        | Rule::DistributedAttack
+        | Rule::SignInOutage => ("failure", "failures"),
     };
+    let failures = counted(window.failures, single, several);
     let of = match one.entity.kind {
         EntityKind::Ip | EntityKind::Network => format!(" on {}", counted(window.distinct, "account", "accounts")),
         EntityKind::Account | EntityKind::Tenant => String::new(),
     };
-    let spread = match one.entity.kind {
-        EntityKind::Network => format!(" from {}", counted(one.spread, "address", "addresses")),
-        EntityKind::Account if one.spread > 0 => format!(" from {}", counted(one.spread, "network", "networks")),
-        EntityKind::Ip | EntityKind::Account | EntityKind::Tenant => String::new(),
+    let spread = match (one.entity.kind, one.spread) {
+        (_, 0) | (EntityKind::Ip | EntityKind::Tenant, _) => String::new(),
+        (EntityKind::Network, spread) => format!(" from {}", counted(spread, "address", "addresses")),
+        (EntityKind::Account, spread) => format!(" from {}", counted(spread, "network", "networks")),
     };
     // A series holds its successes in what it expects.
-    let successes = match one.entity.kind {
-        EntityKind::Tenant => String::new(),
-        _ => format!(", {}", counted(window.successes, "success", "successes")),
-    };
+    let in_expectation = matches!(one.rule, Rule::DistributedAttack | Rule::LockoutWave);
+    let successes = counted(window.successes, "success", "successes");
+    let successes = if in_expectation { String::new() } else { format!(", {successes}") };
     format!("{failures}{of}{spread}{successes}")
 }
 
