@@ -64,7 +64,7 @@ fn a_running_instance_says_why_it_fired_and_why_not() {
         "it takes less than 1 in 1,000,000",
         "fires at  8 accounts (never fewer than 8); 60 do whatever is normal",
         id,
-        ", open, medium: ",
+        ", medium, open\n",
     ] {
         assert!(blocks[1].contains(figure), "{figure}: {fired}");
     }
@@ -130,7 +130,7 @@ fn a_replay_explains_the_moment_of_the_last_event() {
     assert!(summary.contains("findings              1"), "{stdout}");
     let (fired, quiet) = explained.split_once("\n\n198.51.100.7, as of ").unwrap();
     assert!(
-        fired.contains("\nFired: in ") && fired.contains(", open, "),
+        fired.contains("\nFired: in ") && fired.contains(", medium, open\n"),
         "still open, though the summary counts it: {stdout}"
     );
     assert!(quiet.contains("5 is below the minimum of 8"), "{stdout}");

@@ -51,7 +51,10 @@ fn block(out: &mut impl Write, one: &Explanation, finding: Option<&Finding>) -> 
     let ceiling = one.ceiling.map_or_else(String::new, |most| format!("; {most} do whatever is normal"));
     let fires = format!("{} {unit} (never fewer than {}){ceiling}", window.threshold, one.minimum);
     field(out, "fires at", &fires)?;
-    field(out, "finding", &finding.map_or_else(|| "none".to_owned(), told))
+    match finding {
+        Some(finding) => tell(out, finding),
+        None => field(out, "finding", "none"),
+    }
 }
 
 fn headline(one: &Explanation, finding: Option<&Finding>, span: &str) -> String {
@@ -126,21 +129,16 @@ fn counts(one: &Explanation) -> String {
     format!("{failures}{of}{spread}{successes}")
 }
 
-/// The finding, in a line.
-fn told(finding: &Finding) -> String {
-    let peak = &finding.evidence.peak;
+/// The finding, in two lines.
+fn tell(out: &mut impl Write, finding: &Finding) -> io::Result<()> {
     let state = match finding.episode.closed_at {
         Some(at) => format!("closed {at}"),
         None => "open".to_owned(),
     };
-    format!(
-        "{}, {state}, {}: {}; since {}, at its peak {} times normal",
-        finding.finding_id,
-        finding.severity.as_str(),
-        prose::title(finding),
-        finding.episode.first_seen_at,
-        prose::ratio_of(peak, &finding.evidence.baseline)
-    )
+    let ratio = prose::ratio_of(&finding.evidence.peak, &finding.evidence.baseline);
+    let since = finding.episode.first_seen_at;
+    field(out, "finding", &format!("{}, {}, {state}", finding.finding_id, finding.severity.as_str()))?;
+    field(out, "", &format!("{} since {since}, at its peak {ratio}x normal", prose::title(finding)))
 }
 
 /// A probability as people say it: `20 %`, `1 in 3,200`, `1 in 10^19`.
