@@ -1,6 +1,6 @@
 use super::*;
 use crate::detect::Config;
-use crate::event::{AuthEvent, Outcome, Source};
+use crate::event::{Account, AuthEvent, Outcome, Source};
 
 const START: i64 = 1_767_600_000_000;
 const ATTACKER: &str = "203.0.113.7";
