@@ -6,6 +6,8 @@
 //! - `GET /v1/findings`: the findings that are open now, as JSON.
 //! - `GET /v1/shadow/findings`: what the shadow thresholds found: their name, the findings open now, and the last few that
 //!   were closed; a name of `null` says that none are tried out.
+//! - `GET /v1/explain?entity=203.0.113.7[&tenant=ins_…]`: why it fired or why not, window by window; 400 for what is no
+//!   entity, 503 if the detector does not come to it.
 //!
 //! Invariant: nothing here changes anything. `/metrics` and `/v1` need the token where one is set, and one must be set to
 //! listen beyond loopback, since findings name accounts and addresses.
@@ -14,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -25,7 +27,7 @@ use subtle::ConstantTimeEq;
 use crate::finding::Finding;
 use crate::log::Log;
 use crate::metrics::Metrics;
-use crate::pipeline::{Board, ShadowBoard};
+use crate::pipeline::{Board, Questions, ShadowBoard, Unanswered};
 use crate::secret::Secret;
 
 /// What the user can set.
@@ -71,6 +73,8 @@ pub struct Parts {
     pub board: Board,
     /// Findings of the shadow detector.
     pub shadow: ShadowBoard,
+    /// For questions about single entities.
+    pub questions: Questions,
     /// What the configured sources cannot show.
     pub notes: Arc<[String]>,
 }
@@ -81,6 +85,7 @@ pub fn router(parts: Parts) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/findings", get(findings))
         .route("/v1/shadow/findings", get(shadow_findings))
+        .route("/v1/explain", get(explain))
         .layer(middleware::from_fn_with_state(parts.clone(), authorize))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
@@ -145,6 +150,32 @@ async fn shadow_findings(State(parts): State<Parts>) -> Response {
     Json(ShadowFindings { name: parts.shadow.name(), open, recently_closed }).into_response()
 }
 
+async fn explain(State(parts): State<Parts>, uri: Uri) -> Response {
+    let (mut entity, mut tenant) = (None, None);
+    for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+        let place = match &*name {
+            "entity" => &mut entity,
+            "tenant" => &mut tenant,
+            _ => return bad_request(&format!("{name:?} is no parameter: entity and tenant are")),
+        };
+        if place.replace(value).is_some() {
+            return bad_request(&format!("{name} is given twice"));
+        }
+    }
+    let Some(entity) = entity else { return bad_request("entity: is missing") };
+    match parts.questions.ask(&entity, tenant.as_deref()).await {
+        Ok(answer) => Json(&answer).into_response(),
+        Err(Unanswered::Unknown(fault)) => bad_request(&format!("entity: {fault}")),
+        Err(fault @ (Unanswered::Busy | Unanswered::Late | Unanswered::Stopped)) => {
+            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], format!("{fault}\n")).into_response()
+        }
+    }
+}
+
+fn bad_request(why: &str) -> Response {
+    (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response()
+}
+
 fn worst_first(mut open: Vec<Arc<Finding>>) -> Vec<Arc<Finding>> {
     open.sort_by(|a, b| b.severity.cmp(&a.severity).then(b.at.cmp(&a.at)).then(a.finding_id.cmp(&b.finding_id)));
     open
@@ -170,6 +201,7 @@ mod tests {
             log: Arc::new(log),
             board: Board::default(),
             shadow: ShadowBoard::default(),
+            questions: Questions::default(),
             notes: Arc::from(["no failure source".to_owned()]),
         };
         let mut request = Request::builder().uri(path);
@@ -193,13 +225,31 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_closes_figures_and_findings_but_not_the_probes() {
-        for path in ["/metrics", "/v1/findings", "/v1/shadow/findings"] {
+        for path in ["/metrics", "/v1/findings", "/v1/shadow/findings", "/v1/explain?entity=203.0.113.7"] {
             assert_eq!(get(&["secret", "old"], None, path, None).await.0, StatusCode::UNAUTHORIZED);
             assert_eq!(get(&["secret", "old"], None, path, Some("wrong!")).await.0, StatusCode::UNAUTHORIZED);
             assert_eq!(get(&["secret", "old"], None, path, Some("old")).await.0, StatusCode::OK);
             assert_eq!(get(&[], None, path, None).await.0, StatusCode::OK);
         }
         assert_eq!(get(&["secret"], None, "/livez", None).await.0, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_question_that_cannot_be_answered_says_what_is_wrong_with_it() {
+        for (query, fault) in [
+            ("", "entity: is missing"),
+            ("?entity=203.0.113.0%2F25", "entity: networks are counted as /24"),
+            ("?entity=alice%40example.com", "entity: an identifier is known by its hash only"),
+            ("?entity=", "entity: must be an address"),
+            ("?entity=ins_1&entity=ins_2", "entity is given twice"),
+            ("?ip=203.0.113.7", "\"ip\" is no parameter"),
+        ] {
+            let (status, body) = get(&[], None, &format!("/v1/explain{query}"), None).await;
+            assert_eq!((status, body.starts_with(fault)), (StatusCode::BAD_REQUEST, true), "{query}: {body}");
+        }
+        let (status, body) = get(&[], None, "/v1/explain?entity=203.0.113.7&tenant=ins_1", None).await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(body.contains("\"explanations\":[]") && body.contains("nothing is known of it"), "{body}");
     }
 
     #[test]

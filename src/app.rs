@@ -22,7 +22,7 @@ use crate::config::{Config, Loaded, Secrets, identifier_key};
 use crate::log::embedded::{self, EmbeddedLog, Enqueue};
 use crate::log::{Log, Partition};
 use crate::metrics::Metrics;
-use crate::pipeline::{self, Board, ShadowBoard, Task};
+use crate::pipeline::{self, Board, Questions, ShadowBoard, Task};
 use crate::sinks::dispatch::{self, Dispatch};
 use crate::sinks::outbox::{self, Outbox};
 use crate::sinks::{self, NamedSink};
@@ -91,6 +91,7 @@ impl App {
             log: Arc::clone(&log) as Arc<dyn Log>,
             board,
             shadow,
+            questions: Questions::to(&tasks),
             notes,
         };
         if let Some(fault) = config.admin.exposure(&secrets.admin_tokens) {

@@ -18,6 +18,7 @@ use crate::simulate::post::PostError;
 
 mod check;
 mod demo;
+mod explain;
 pub mod replay;
 mod run;
 mod simulate;
@@ -43,6 +44,8 @@ enum Command {
     Run(run::Args),
     /// Report every fault of the configuration, without starting anything
     Check(check::Args),
+    /// Why an entity fired, or why not, at a running instance
+    Explain(explain::Args),
     /// Judge recorded events, as fast as it goes
     Replay(replay::Args),
     /// Make labelled sign-in traffic, with attacks in it
@@ -111,6 +114,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
+        Command::Explain(args) => explain::run(&args),
         Command::Replay(args) => replay::run(args),
         Command::Simulate(args) => simulate::run(&args),
     };

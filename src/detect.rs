@@ -49,7 +49,7 @@ mod watermark;
 mod window;
 
 pub use config::Config;
-pub use explain::{Explanation, Subject, UnknownSubject};
+pub use explain::{Explanation, MAX_TENANTS_EXPLAINED, Subject, UnknownSubject};
 pub use reconfigure::NEEDS_RESTART;
 pub use snapshot::SnapshotError;
 

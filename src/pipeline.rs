@@ -2,7 +2,8 @@
 //!
 //! Invariant: a finding is in the outbox before any snapshot lies behind the event that made it. A crash therefore repeats
 //! work from the last snapshot and re-creates the same revisions under the same ids, which the outbox already has.
-//! The detector is owned by its task; what others may see of it is published ([`Board`], metrics).
+//! The detector is owned by its task; what others may see of it is published ([`Board`], metrics) or asked for
+//! ([`Questions`]).
 //!
 //! Not here: what an event means (`detect`), how bytes are kept (`log`), how findings leave (`sinks`).
 
@@ -22,13 +23,16 @@ use crate::log::{Commit, Log, LogError, Offset, Partition, Record, Snapshot};
 use crate::metrics::{DetectMetrics, LogMetrics};
 
 mod publish;
+mod questions;
 mod settings;
 mod shadow;
 
+pub use questions::{Answer, Questions, Unanswered};
 pub use settings::Settings;
 pub use shadow::ShadowBoard;
 
 use publish::Publisher;
+use questions::Question;
 use settings::Change;
 use shadow::Shadow;
 
@@ -72,6 +76,7 @@ pub struct Task {
     detector: Detector,
     shadow: Option<Shadow>,
     settings: (Settings, mpsc::Receiver<Change>),
+    questions: (mpsc::Sender<Question>, mpsc::Receiver<Question>),
     /// Settings that wait for a snapshot.
     change: Option<Change>,
     offset: Offset,
@@ -115,6 +120,7 @@ impl Task {
             detector,
             shadow,
             settings: Settings::channel(),
+            questions: questions::channel(),
             change: None,
             offset,
             snapshot_offset: offset,
@@ -161,6 +167,8 @@ impl Task {
     /// # Errors
     /// See [`LogError`]; findings that could not be committed are kept and committed by the next step.
     pub fn step(&mut self, wait: Duration) -> Result<bool, LogError> {
+        // First, so that a log that cannot be read or written does not keep it from answering.
+        self.answer_questions();
         self.take_settings()?;
         let polled = self.parts.log.poll(self.partition, self.offset, wait)?;
         let any = !polled.records.is_empty();

@@ -13,13 +13,14 @@ use std::sync::mpsc::sync_channel;
 use anyhow::{Context as _, anyhow};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::Exit;
+use super::{Exit, explain};
 use crate::clock::Stopwatch;
 use crate::config::{self, Environment, Flags, Need, identifier_key};
-use crate::detect;
+use crate::detect::{self, Subject};
 use crate::finding::{Finding, Lifecycle};
 use crate::log::Record;
 use crate::logging;
+use crate::pipeline::Answer;
 
 mod engine;
 mod input;
@@ -38,10 +39,14 @@ Examples:
   zcat webhooks.ndjson.gz | authspike replay --json - > findings.ndjson
   authspike simulate --for 7d --attack stuffing | authspike replay -
   AUTHSPIKE_DETECT__SHADOW__FACTOR=25 authspike replay --shadow attempts.ndjson
+  authspike replay --explain 203.0.113.7 --explain ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S attempts.ndjson
 
 Each line is one JSON object: an attempt report as POST /v1/attempts takes it, or a webhook body as Clerk sends it. \
 Which of them it is, is seen line by line. Files are read in the order given, which should be the order of time. A line \
 that is neither is counted, and the first few are shown on stderr.
+
+--explain speaks of the moment of the last event: what is under attack then is still open, though a replay goes on to let \
+every finding close. To explain another moment, end the file there.
 
 Identifiers are hashed with the key of the data directory if there is one, else with a fixed key: hashes in the findings \
 are then not those that a running instance shows.";
@@ -58,6 +63,9 @@ pub(super) struct Args {
     /// Judge by the thresholds in [detect.shadow] too, and show both counts side by side
     #[arg(long, conflicts_with = "json")]
     shadow: bool,
+    /// Say at the end why this address, network, account or instance fired, or why not; may be repeated
+    #[arg(long, value_name = "ENTITY", conflicts_with = "json", value_parser = explain::entity)]
+    explain: Vec<Subject>,
     /// What the lines are
     #[arg(long, value_enum, default_value_t = Format::Auto)]
     from_format: Format,
@@ -84,7 +92,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let key = identifier_key::load(&config.data_dir)?.unwrap_or_else(identifier_key::replay_key);
     let bar = progress(input::total_bytes(&args.files)?);
     let out = Box::new(io::stdout());
-    let mut judge = Judge { engine: Engine::open(&config)?, json: args.json, bar: bar.clone(), out };
+    let mut judge =
+        Judge { engine: Engine::open(&config)?, json: args.json, explain: args.explain, bar: bar.clone(), out };
 
     let watch = Stopwatch::start();
     let (send, receive) = sync_channel::<Vec<Record>>(BATCHES_WAITING);
@@ -102,7 +111,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
         (read, closed)
     });
     // If both failed, the judge's reason is the first: the reader's is only that nobody takes its batches.
-    let counts = closed?;
+    let (counts, answers) = closed?;
     let read = read??;
     bar.finish_and_clear();
     report::faults(&mut io::stderr().lock(), &read)?;
@@ -113,6 +122,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     }
     if args.shadow {
         report::side_by_side(&mut io::stdout().lock(), &config.detect.shadow.name, &judge.engine.closed())?;
+    }
+    for answer in &answers {
+        let mut out = io::stdout().lock();
+        writeln!(out)?;
+        explain::text::write(&mut out, answer)?;
     }
     Ok(exit(&read))
 }
@@ -130,20 +144,23 @@ type Counts = BTreeMap<report::Group, u64>;
 struct Judge {
     engine: Engine,
     json: bool,
+    explain: Vec<Subject>,
     bar: ProgressBar,
     out: Box<dyn Write>,
 }
 
 impl Judge {
-    fn run(&mut self, batches: &std::sync::mpsc::Receiver<Vec<Record>>) -> anyhow::Result<Counts> {
+    fn run(&mut self, batches: &std::sync::mpsc::Receiver<Vec<Record>>) -> anyhow::Result<(Counts, Vec<Answer>)> {
         let mut counts = Counts::new();
         while let Ok(batch) = batches.recv() {
             let found = self.engine.feed(batch).context("cannot judge")?;
             self.take(&found, &mut counts)?;
         }
+        // Before time is moved on for the findings to close: what is still going on is explained as such.
+        let answers = self.explain.iter().map(|subject| self.engine.explain(subject)).collect();
         let found = self.engine.finish().context("cannot judge")?;
         self.take(&found, &mut counts)?;
-        Ok(counts)
+        Ok((counts, answers))
     }
 
     fn take(&mut self, revisions: &[Finding], counts: &mut Counts) -> anyhow::Result<()> {
@@ -203,7 +220,8 @@ mod tests {
     fn judged(json: bool) -> (String, Counts) {
         let page = Page::default();
         let (bar, out) = (ProgressBar::hidden(), Box::new(page.clone()));
-        let mut judge = Judge { engine: Engine::open(&config::Config::default()).unwrap(), json, bar, out };
+        let mut judge =
+            Judge { engine: Engine::open(&config::Config::default()).unwrap(), json, explain: Vec::new(), bar, out };
         let mut counts = Counts::new();
         let revisions = [
             finding("203.0.113.1", 1, Lifecycle::Opened),

@@ -111,6 +111,16 @@ pub fn for_sending(environment: &Environment) -> Result<Secrets, super::Faults> 
     Err(super::Faults(vec![Fault::new("environment", None, what)]))
 }
 
+/// The first token of the admin listener, for somebody who asks it (`authspike explain`), if one is set.
+///
+/// # Errors
+/// What is wrong with the variable.
+pub fn for_asking(environment: &Environment) -> Result<Option<Secret>, super::Faults> {
+    let mut faults = Vec::new();
+    let token = read_one(environment, ADMIN_TOKEN, &mut faults).into_iter().next();
+    if faults.is_empty() { Ok(token) } else { Err(super::Faults(faults)) }
+}
+
 fn read_one(environment: &Environment, name: &str, faults: &mut Vec<Fault>) -> Vec<Secret> {
     let file_variable = format!("{name}{FILE_SUFFIX}");
     let value = environment.get(name, faults).map(str::to_owned);

@@ -6,65 +6,28 @@
 //! Not here: how a question comes in and how the answer looks (`pipeline`, `admin`, `cli`).
 
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Detector;
+use super::baseline::Baseline;
 use super::key::{Counter, Key};
-use super::rules::{Span, rounded};
-use super::series::{Alarm, Reading};
-use super::tenant::{baseline, evidence};
-use crate::event::{Account, Address, IdentifierHash, Network, Tenant};
+use super::rules::{Judgement, Span, rounded};
+use super::{Detector, Episode};
+use crate::event::{Address, Network, Tenant, Timestamp};
 use crate::finding::{BaselineEvidence, Entity, EntityKind, Finding, Rule, Verdict, WindowEvidence};
 
-/// Whom a question is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// An address, and the network it lies in.
-    Address(IpAddr),
-    /// The network an address lies in.
-    Network(IpAddr),
-    /// A Clerk user or the hash of an identifier.
-    Account(Account),
-    /// A whole Clerk instance.
-    Tenant(Tenant),
-}
+mod allowance;
+mod instance;
+mod subject;
 
-/// What cannot be asked about.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0:?} is no address, network (/24 or /48), user_…, idh_… or instance")]
-pub struct UnknownSubject(String);
+pub use subject::{Subject, UnknownSubject};
 
-impl FromStr for Subject {
-    type Err = UnknownSubject;
-
-    /// `203.0.113.7`, `203.0.113.0/24`, `2001:db8:1::/48`, `2001:db8:1:2::/64`, `user_…`, `idh_…`, else an instance.
-    fn from_str(text: &str) -> Result<Self, UnknownSubject> {
-        let unknown = || UnknownSubject(text.to_owned());
-        if let Ok(ip) = text.parse() {
-            return Ok(Self::Address(ip));
-        }
-        if let Some((ip, length)) = text.split_once('/') {
-            let ip: IpAddr = ip.parse().map_err(|_| unknown())?;
-            return match (ip, length) {
-                (IpAddr::V4(_), "24") | (IpAddr::V6(_), "48") => Ok(Self::Network(ip)),
-                (IpAddr::V4(_), "32") | (IpAddr::V6(_), "64" | "128") => Ok(Self::Address(ip)),
-                _ => Err(unknown()),
-            };
-        }
-        if let Some(hex) = text.strip_prefix("idh_") {
-            let bits = u128::from_str_radix(hex, 16).map_err(|_| unknown())?;
-            return Ok(Self::Account(Account::Identifier(IdentifierHash(bits.to_be_bytes()))));
-        }
-        match text {
-            "" => Err(unknown()),
-            user if user.starts_with("user_") => Ok(Self::Account(Account::User(user.into()))),
-            tenant => Ok(Self::Tenant(tenant.into())),
-        }
-    }
-}
+/// Tenants that one answer speaks of: a page or two for a person, and milliseconds of the detector's time. Whoever runs
+/// more instances and meets one address at all of them names the one he means.
+pub const MAX_TENANTS_EXPLAINED: usize = 16;
+/// The shorter of the two windows, as far as it is sure to reach.
+const FAST_MILLIS: i64 = 300_000;
 
 /// One window of one entity, as the rules see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,150 +60,200 @@ pub struct Explanation {
     pub succeeding: u64,
     /// Failing accounts that these explain, if it is a shared address.
     pub excused: f64,
+    /// Addresses of a network that fail in its short window, or networks of an account (over a day: since UTC midnight); of
+    /// the rest 0.
+    pub spread: u64,
     /// The finding that is open about it, or was closed less than an hour ago.
     pub finding: Option<Uuid>,
 }
 
+impl Explanation {
+    /// The count that the rule judges: failures of an account, of everybody else distinct accounts.
+    #[must_use]
+    pub const fn judged(&self) -> u64 {
+        match self.entity.kind {
+            EntityKind::Account => self.window.failures,
+            EntityKind::Ip | EntityKind::Network | EntityKind::Tenant => self.window.distinct,
+        }
+    }
+}
+
 impl Detector {
-    /// What the rules say of `subject` at event time now, window by window, for `tenant` or for every tenant that knows it.
-    /// Empty: nothing is known of it; it never failed, or was met once.
+    /// What the rules say of `subject` at event time [`Detector::now`], window by window, for `tenant` or for the first
+    /// [`MAX_TENANTS_EXPLAINED`] that know it. Empty: nothing is known of it; it never failed, was met once, or was
+    /// forgotten. While a finding about it is open, what was reported is judged again, so that the answer says why.
     #[must_use]
     pub fn explain(&self, subject: &Subject, tenant: Option<&Tenant>) -> Vec<Explanation> {
-        let mut explanations = Vec::new();
-        for (place, state) in (0_u16..).zip(&self.tenants) {
-            if tenant.is_some_and(|tenant| *tenant != state.tenant) {
-                continue;
-            }
-            if let Subject::Tenant(asked) = subject {
-                if *asked == state.tenant {
-                    explanations.extend(
-                        [Counter::Tenant, Counter::TenantLocks]
-                            .map(|counter| self.explain_series(place, counter))
-                            .into_iter()
-                            .flatten(),
-                    );
+        let places =
+            (0_u16..).zip(&self.tenants).filter(|(_, state)| tenant.is_none_or(|asked| *asked == state.tenant));
+        places
+            .map(|(place, state)| match subject {
+                Subject::Tenant(asked) if *asked == state.tenant => self.explain_tenant(place),
+                Subject::Tenant(_) => Vec::new(),
+                Subject::Address(_) | Subject::Network(_) | Subject::Account(_) => {
+                    let of_one = |(key, entity, whole): (Key, Entity, Subject)| {
+                        self.explain_entity(&key, &entity, self.allowance(&whole, &state.tenant).as_deref())
+                    };
+                    keys(subject, place).into_iter().flat_map(of_one).collect()
                 }
-                continue;
-            }
-            for (key, entity) in keys(subject, place) {
-                explanations.extend(self.explain_entity(&key, &entity));
-            }
-        }
-        explanations
+            })
+            .filter(|explanations| !explanations.is_empty())
+            .take(MAX_TENANTS_EXPLAINED)
+            .flatten()
+            .collect()
     }
 
-    fn explain_entity(&self, key: &Key, entity: &Entity) -> Vec<Explanation> {
-        let now = self.watermark.now();
+    /// Event time up to which everything is believed seen: the moment of which [`Detector::explain`] speaks.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.watermark.now()
+    }
+
+    fn explain_entity(&self, key: &Key, entity: &Entity, allowed: Option<&str>) -> Vec<Explanation> {
         let known = self.entities.find(key, key.hash()).and_then(|place| self.entities.get(place).copied());
-        let Some(mut state) = known else { return Vec::new() };
         let Some(tenant) = self.tenants.get(usize::from(key.tenant)) else { return Vec::new() };
+        let Some(mut state) = known else {
+            // What is allowed leaves no trace; the list itself is the answer. Codes are the same entity's second aspect.
+            let allowed = allowed.filter(|_| !key.counter.is_codes());
+            return allowed.and_then(|why| self.explain_untraced(key, entity, why)).into_iter().collect();
+        };
+        let now = self.watermark.now();
         // As it would be judged at one more failure now; on a copy, so that asking changes nothing.
         super::count::roll(&mut state, super::window::bucket_of(now), &mut tenant.population.clone());
         let counts = state.window.generations();
+        let is_open = self.episode_of(key).is_some_and(|episode| !episode.is_closed());
         let explain = |span: Span| {
             let judged = self.judgement(&state, span, now)?;
-            let limits = tenant.thresholds.limits(key.counter, span);
-            let (failures, distinct) = match span {
-                Span::Fast if !key.counter.is_account() => (counts.failures, counts.distinct),
-                Span::Fast => (judged.count, counts.distinct),
-                Span::Day => (judged.count, judged.count),
+            let judged = Judgement { reported: judged.reported && !is_open, ..judged };
+            let (failures, distinct, successes) = match span {
+                Span::Fast if !key.counter.is_account() => (counts.failures, counts.distinct, counts.successes),
+                Span::Fast => (judged.count, counts.distinct, counts.successes),
+                Span::Day => (judged.count, judged.count, state.window.day().successes),
             };
-            let verdict = judged.verdict();
-            Some(Explanation {
-                tenant: tenant.tenant.clone(),
-                entity: entity.clone(),
-                rule: key.counter.rule(),
-                verdict,
-                because: because(verdict, judged.count, limits.minimum, judged.threshold()),
-                window: judged.evidence(failures, distinct, counts.successes),
-                baseline: judged.baseline(),
-                minimum: limits.minimum,
-                ceiling: Some(limits.ceiling),
-                factor: limits.factor,
-                chance: Some(judged.by_chance()),
-                chance_limit: judged.chance,
-                succeeding: judged.succeeding,
-                excused: rounded(if key.counter.is_account() { 0.0 } else { judged.excused() }, 10.0),
-                finding: self.finding_of(key),
-            })
+            self.explanation(key, entity, &judged, (failures, distinct, successes), allowed)
         };
         [Span::Fast, Span::Day].into_iter().filter_map(explain).collect()
     }
 
-    fn explain_series(&self, place: u16, counter: Counter) -> Option<Explanation> {
-        let tenant = self.tenants.get(usize::from(place))?;
-        let (series, limits) = (tenant.series(counter), tenant.limits(counter));
-        let reading: Reading = match series.alarm() {
-            Some(alarm) => series.reading(alarm, &limits),
-            None => series.reading(Alarm::Spike, &limits),
-        };
-        let window = evidence(&reading, &limits, self.watermark.now());
-        let verdict = match series.alarm() {
-            Some(_) => Verdict::Spike,
-            None if window.failures < limits.minimum => Verdict::BelowMinimum,
-            None => Verdict::WithinFactor,
-        };
-        Some(Explanation {
-            tenant: tenant.tenant.clone(),
-            entity: Entity { kind: EntityKind::Tenant, value: tenant.tenant.to_string() },
-            rule: counter.rule(),
-            verdict,
-            because: because(verdict, window.failures, limits.minimum, window.threshold),
-            window,
-            baseline: baseline(&reading),
-            minimum: limits.minimum,
-            ceiling: None,
-            factor: limits.ratio,
-            chance: None,
-            chance_limit: limits.chance,
+    /// An entity that was never counted, because the allow list covers it.
+    fn explain_untraced(&self, key: &Key, entity: &Entity, why: &str) -> Option<Explanation> {
+        let (tenant, now) = (self.tenants.get(usize::from(key.tenant))?, self.watermark.now());
+        let start = now.plus_millis(-FAST_MILLIS);
+        let judged = Judgement {
+            thresholds: &tenant.thresholds,
+            counter: key.counter,
+            span: Span::Fast,
+            expectation: Baseline::default().expectation(&tenant.population, key.counter),
+            start,
+            now,
+            exposure: tenant.exposure(start, now),
+            count: 0,
             succeeding: 0,
-            excused: 0.0,
-            finding: self.finding_of(&Key::tenant(place, counter)),
+            spread: 0,
+            phi: tenant.phi(key.counter, 0, 0),
+            chance: tenant.population.chance(tenant.thresholds.budget),
+            in_outage: false,
+            reported: false,
+            learning: tenant.population.learning(now),
+        };
+        self.explanation(key, entity, &judged, (0, 0, 0), Some(why))
+    }
+
+    /// `counts`: failures, distinct accounts and successes of the window.
+    fn explanation(
+        &self,
+        key: &Key,
+        entity: &Entity,
+        judged: &Judgement<'_>,
+        counts: (u64, u64, u64),
+        allowed: Option<&str>,
+    ) -> Option<Explanation> {
+        let limits = judged.thresholds.limits(key.counter, judged.span);
+        let verdict = if allowed.is_some() { Verdict::Allowed } else { judged.verdict() };
+        let (failures, distinct, successes) = counts;
+        Some(Explanation {
+            tenant: self.tenants.get(usize::from(key.tenant))?.tenant.clone(),
+            entity: entity.clone(),
+            rule: key.counter.rule(),
+            verdict,
+            because: because(verdict, judged, allowed),
+            window: judged.evidence(failures, distinct, successes),
+            baseline: judged.baseline(),
+            minimum: limits.minimum,
+            ceiling: Some(limits.ceiling),
+            factor: limits.factor,
+            chance: Some(judged.by_chance()),
+            chance_limit: judged.chance,
+            succeeding: judged.succeeding,
+            excused: rounded(if key.counter.is_account() { 0.0 } else { judged.excused() }, 10.0),
+            spread: match (key.counter, judged.span) {
+                (Counter::Network, Span::Fast) | (Counter::Account, _) => judged.spread,
+                // A day does not keep the addresses of a network apart.
+                _ => 0,
+            },
+            finding: self.finding_of(key),
         })
     }
 
+    fn episode_of(&self, key: &Key) -> Option<&Episode> {
+        self.of_key.get(key).and_then(|id| self.episodes.get(id))
+    }
+
     fn finding_of(&self, key: &Key) -> Option<Uuid> {
-        self.of_key.get(key).and_then(|id| self.episodes.get(id)).map(super::Episode::finding_id)
+        self.episode_of(key).map(Episode::finding_id)
     }
 
     /// The finding with this id, if it is open or was closed less than an hour ago.
     #[must_use]
     pub fn finding(&self, id: Uuid) -> Option<Finding> {
-        self.episodes.values().find(|episode| episode.finding_id() == id).map(super::Episode::current)
+        self.episodes.values().find(|episode| episode.finding_id() == id).map(Episode::current)
     }
 }
 
-fn keys(subject: &Subject, place: u16) -> Vec<(Key, Entity)> {
+/// The counters that `subject` has at the tenant in `place`, whose they are, and what the allow list would have to cover.
+fn keys(subject: &Subject, place: u16) -> Vec<(Key, Entity, Subject)> {
     let entity = |kind: EntityKind, value: String| Entity { kind, value };
     let network = |ip: IpAddr| {
         let network = Network::of(ip);
-        (Key::network(place, network), entity(EntityKind::Network, network.to_string()))
+        (Key::network(place, network), entity(EntityKind::Network, network.to_string()), Subject::Network(ip))
     };
     match subject {
         Subject::Address(ip) => {
             let address = Address::of(*ip);
             let (key, named) = (Key::address(place, address), entity(EntityKind::Ip, address.to_string()));
-            vec![(key, named.clone()), (key.of(Counter::AddressCodes), named), network(*ip)]
+            let codes = (key.of(Counter::AddressCodes), named.clone(), subject.clone());
+            vec![(key, named, subject.clone()), codes, network(*ip)]
         }
         Subject::Network(ip) => vec![network(*ip)],
         Subject::Account(account) => {
             let (key, named) = (Key::account(place, account), entity(EntityKind::Account, account.to_string()));
-            vec![(key, named.clone()), (key.of(Counter::AccountCodes), named)]
+            let codes = (key.of(Counter::AccountCodes), named.clone(), subject.clone());
+            vec![(key, named, subject.clone()), codes]
         }
         Subject::Tenant(_) => Vec::new(),
     }
 }
 
-fn because(verdict: Verdict, count: u64, minimum: u64, threshold: u64) -> String {
+/// Why, in one sentence without its full stop. `allowed`: what the allow list says of it.
+fn because(verdict: Verdict, judged: &Judgement<'_>, allowed: Option<&str>) -> String {
+    let (count, threshold) = (judged.count, judged.threshold());
+    let limits = judged.thresholds.limits(judged.counter, judged.span);
     match verdict {
+        Verdict::Spike if count < threshold => format!(
+            "{count} from {} networks: from {} networks on, more than {1} are enough",
+            judged.spread, judged.thresholds.account_networks
+        ),
         Verdict::Spike => format!("{count} is at or above the threshold of {threshold}"),
-        Verdict::BelowMinimum => format!("{count} is below the minimum of {minimum}: too few to matter"),
+        Verdict::BelowMinimum => format!("{count} is below the minimum of {}: too few to matter", limits.minimum),
         Verdict::SharedAddress => format!("the accounts that get in explain the {count} that fail: a shared address"),
         Verdict::OneAddress => "fewer than three addresses of it take part: each is judged by itself".to_owned(),
         Verdict::WithinFactor => format!("{count} is not enough times normal; {threshold} would be"),
         Verdict::CouldBeChance => format!("{count} could be chance; {threshold} could not"),
         Verdict::Outage => "sign-in fails for everyone at the moment".to_owned(),
         Verdict::Reported => "the window reaches back to what was already reported".to_owned(),
-        Verdict::Allowed => "the allow list covers it".to_owned(),
+        Verdict::Allowed => allowed.unwrap_or("the allow list covers it").to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

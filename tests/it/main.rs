@@ -14,6 +14,7 @@ mod attempts;
 mod cli;
 mod config;
 mod evaluation;
+mod explain;
 mod generated;
 mod normalize;
 mod ocsf;

@@ -7,11 +7,12 @@ use anyhow::Context as _;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::detect::Subject;
 use crate::finding::{Finding, Lifecycle, Rule, Severity};
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, Partition, Record};
 use crate::metrics::{DetectMetrics, Metrics};
-use crate::pipeline::{Parts, ShadowBoard, Task};
+use crate::pipeline::{Answer, Parts, ShadowBoard, Task};
 
 /// The pipeline of one replay.
 pub(super) struct Engine {
@@ -45,6 +46,11 @@ impl Engine {
         self.runtime.block_on(self.log.append(records))?;
         self.task.step(Duration::ZERO)?;
         Ok(self.log.take_findings())
+    }
+
+    /// What the rules say of `subject` after what was fed so far.
+    pub(super) fn explain(&self, subject: &Subject) -> Answer {
+        self.task.explain(subject)
     }
 
     /// Nothing more comes: answers with the revisions that are left.

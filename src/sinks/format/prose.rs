@@ -7,7 +7,9 @@
 
 use std::fmt::Write as _;
 
-use crate::finding::{BaselineSource, Compromise, EntityKind, Finding, Lifecycle, Rule};
+use crate::finding::{
+    BaselineEvidence, BaselineSource, Compromise, Entity, EntityKind, Finding, Lifecycle, Rule, WindowEvidence,
+};
 
 /// Accounts named in a sentence; the record itself lists more.
 const NAMED: usize = 3;
@@ -35,7 +37,7 @@ pub fn headline(finding: &Finding) -> String {
     let over = if finding.lifecycle == Lifecycle::Closed { "Over: " } else { "" };
     format!(
         "{over}{} in {}; {}, so this is {} times that rate.",
-        judged(finding),
+        judged(finding.rule, &finding.entity, &finding.evidence.peak),
         window(finding),
         normal(finding),
         ratio(finding)
@@ -81,11 +83,10 @@ pub fn description(finding: &Finding) -> String {
 }
 
 /// The count the rule judged, as a clause: `148 different accounts failed to sign in from 203.0.113.7`.
-fn judged(finding: &Finding) -> String {
-    let peak = &finding.evidence.peak;
-    let entity = visible(&finding.entity.value);
-    match finding.rule {
-        Rule::CodeFlood if finding.entity.kind == EntityKind::Ip => {
+pub(crate) fn judged(rule: Rule, of: &Entity, peak: &WindowEvidence) -> String {
+    let entity = visible(&of.value);
+    match rule {
+        Rule::CodeFlood if of.kind == EntityKind::Ip => {
             return format!("{} had codes sent from {entity}", counted(peak.distinct, "account", "different accounts"));
         }
         Rule::CodeFlood => return format!("{} sent to {entity}", counted(peak.failures, "code was", "codes were")),
@@ -103,7 +104,7 @@ fn judged(finding: &Finding) -> String {
         Rule::AddressFailureSpike | Rule::NetworkFailureSpike | Rule::AccountFailureSpike | Rule::DistributedAttack => {
         }
     }
-    match finding.entity.kind {
+    match of.kind {
         EntityKind::Tenant => {
             format!(
                 "{} failed to sign in to {entity} from networks where nobody signs in",
@@ -144,16 +145,20 @@ fn normal(finding: &Finding) -> String {
 /// How many times the expectation, as a phrase: `at least 80` or `212`.
 #[must_use]
 pub fn ratio(finding: &Finding) -> String {
-    let figure = figure(finding.evidence.peak.ratio);
-    if expected_was_raised(finding) { format!("at least {figure}") } else { figure }
+    ratio_of(&finding.evidence.peak, &finding.evidence.baseline)
+}
+
+/// See [`ratio`].
+pub(crate) fn ratio_of(window: &WindowEvidence, baseline: &BaselineEvidence) -> String {
+    let figure = figure(window.ratio);
+    if expected_was_raised(window, baseline) { format!("at least {figure}") } else { figure }
 }
 
 /// Whether the expectation had been raised to a floor before it divided the count.
-fn expected_was_raised(finding: &Finding) -> bool {
-    let peak = &finding.evidence.peak;
+fn expected_was_raised(peak: &WindowEvidence, baseline: &BaselineEvidence) -> bool {
     #[expect(clippy::cast_precision_loss, reason = "windows are hours; an f64 holds milliseconds of 285 000 years")]
     let span = peak.end.millis_since(peak.start).max(0) as f64;
-    peak.expected > finding.evidence.baseline.per_day * span / DAY_MILLIS * FLOOR_TOLERANCE
+    peak.expected > baseline.per_day * span / DAY_MILLIS * FLOOR_TOLERANCE
 }
 
 /// The length of the window, in words: `5 minutes`.
@@ -204,7 +209,7 @@ pub const fn compromise(how: Compromise) -> &'static str {
 }
 
 /// `1 account`, `7 accounts`.
-pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
+pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
 }
 
@@ -213,7 +218,7 @@ fn counted_were(count: u64, one: &str, many: &str) -> String {
 }
 
 /// A rate or ratio with as many digits as a person wants: `0.2`, `3.5`, `212`; anything below a hundredth is `under 0.01`.
-pub(super) fn figure(value: f64) -> String {
+pub(crate) fn figure(value: f64) -> String {
     if !value.is_finite() {
         return "an unknown number of".into();
     }
@@ -232,7 +237,7 @@ pub(super) fn figure(value: f64) -> String {
 }
 
 /// A span in the largest unit that still tells it apart: `40 seconds`, `5 minutes`, `26 hours`, `13 days`.
-pub(super) fn duration(millis: i64) -> String {
+pub(crate) fn duration(millis: i64) -> String {
     // The window's end is inclusive, so a window of five minutes may measure a millisecond less.
     let seconds = u64::try_from(millis.saturating_add(500) / 1000).unwrap_or(0);
     match seconds {

@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use crate::finding::{BaselineSource, Counted, EntityKind, Finding, Lifecycle, Sample, Severity};
+use crate::finding::{BaselineEvidence, BaselineSource, Counted, EntityKind, Finding, Lifecycle, Sample, Severity};
 
 use super::prose::{self, counted, duration, figure, visible};
 
@@ -89,7 +89,7 @@ impl Lines {
             counted(peak.successes, "success", "successes"),
         );
         self.field("window", &window);
-        self.field("normal", &normal(finding));
+        self.field("normal", &normal(finding.entity.kind, &finding.evidence.baseline));
         let ratio = format!(
             "{}x: {} expected in that window, {} needed to open",
             prose::ratio(finding),
@@ -152,13 +152,13 @@ impl Lines {
     }
 }
 
-fn normal(finding: &Finding) -> String {
-    let baseline = &finding.evidence.baseline;
+/// What is normal for a `whose` and how that is known: `0.2 a day (of this tenant; this address has been seen for 5 days)`.
+pub(crate) fn normal(whose: EntityKind, baseline: &BaselineEvidence) -> String {
     let seen = duration(i64::try_from(baseline.observed_seconds).unwrap_or(i64::MAX).saturating_mul(1000));
     let source = match baseline.source {
-        BaselineSource::Entity => format!("learned from this {} over {seen}", kind(finding.entity.kind)),
+        BaselineSource::Entity => format!("learned from this {} over {seen}", kind(whose)),
         BaselineSource::Tenant => {
-            format!("of this tenant; this {} has been seen for {seen}", kind(finding.entity.kind))
+            format!("of this tenant; this {} has been seen for {seen}", kind(whose))
         }
         BaselineSource::Prior => "assumed, nothing is learned yet".into(),
     };
