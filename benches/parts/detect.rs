@@ -8,30 +8,37 @@ use std::net::{IpAddr, Ipv4Addr};
 const BATCH: usize = 20_000;
 
 /// `users` accounts, each at an address of its own, in networks of eight: 2 1/8 entities a user.
-fn events(users: u32, count: usize) -> Vec<AuthEvent> {
-    let mut state = 1_u64;
-    (0..count)
-        .map(|number| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let user = u32::try_from((state >> 33) % u64::from(users)).unwrap();
-            let failed = (state >> 20).is_multiple_of(5);
-            let at = Timestamp(1_767_600_000_000 + i64::try_from(number).unwrap());
-            AuthEvent {
-                id: String::new().into(),
-                occurred_at: at,
-                received_at: at,
-                tenant: "ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S".into(),
-                source: Source::AttemptReport,
-                outcome: if failed { Outcome::Failure } else { Outcome::Success },
-                reason: failed.then(|| "form_password_incorrect".into()),
-                ip: Some(IpAddr::V4(Ipv4Addr::from_bits(0x1000_0000 + (user / 8) * 256 + user % 8))),
-                account: Some(Account::User(format!("user_2g7np7Hrk0SN6kj5ED{user:09}").into())),
-                identifier: None,
-                user_agent: Some("Mozilla/5.0 (Linux; Android 10; K) Chrome/142.0.0.0 Mobile".into()),
-                session: None,
-            }
+struct Events {
+    users: u32,
+    state: u64,
+    number: i64,
+}
+
+impl Iterator for Events {
+    type Item = AuthEvent;
+
+    fn next(&mut self) -> Option<AuthEvent> {
+        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.number += 1;
+        let user = u32::try_from((self.state >> 33) % u64::from(self.users)).unwrap();
+        let failed = (self.state >> 20).is_multiple_of(5);
+        // Twenty attempts a day of each: more than people make, few enough to be no attack.
+        let at = Timestamp(1_767_600_000_000 + self.number * 4_320_000 / i64::from(self.users));
+        Some(AuthEvent {
+            id: String::new().into(),
+            occurred_at: at,
+            received_at: at,
+            tenant: "ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S".into(),
+            source: Source::AttemptReport,
+            outcome: if failed { Outcome::Failure } else { Outcome::Success },
+            reason: failed.then(|| "form_password_incorrect".into()),
+            ip: Some(IpAddr::V4(Ipv4Addr::from_bits(0x1000_0000 + (user / 8) * 256 + user % 8))),
+            account: Some(Account::User(format!("user_2g7np7Hrk0SN6kj5ED{user:09}").into())),
+            identifier: None,
+            user_agent: Some("Mozilla/5.0 (Linux; Android 10; K) Chrome/142.0.0.0 Mobile".into()),
+            session: None,
         })
-        .collect()
+    }
 }
 
 pub(crate) fn bench(criterion: &mut Criterion) {
@@ -39,35 +46,23 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(BATCH as u64));
     for (entities, users) in [(10_000, 4_700), (100_000, 47_000), (1_000_000, 470_000), (5_000_000, 2_350_000)] {
         let mut detector = Detector::new(&Config { max_state_bytes: 3 << 30, ..Config::default() });
+        let mut events = Events { users, state: 1, number: 0 };
         let mut found = Vec::new();
-        let warm = events(users, users as usize * 4);
-        let last = warm.last().unwrap().occurred_at;
-        for event in warm {
+        for event in events.by_ref().take(users as usize * 5) {
             detector.observe(event, &mut found);
         }
-        let batch = events(users, BATCH);
-        let first = batch.first().unwrap().occurred_at;
-        let mut now = last;
-        group.bench_with_input(BenchmarkId::new("observe_entities", entities), &batch, |bencher, batch| {
+        group.bench_function(BenchmarkId::new("observe_entities", entities), |bencher| {
             bencher.iter_batched(
-                // Time goes on, so that windows roll as they do in life.
-                || {
-                    let mut batch = batch.clone();
-                    for event in &mut batch {
-                        event.occurred_at = now.plus_millis(event.occurred_at.millis_since(first));
-                        event.received_at = event.occurred_at;
-                    }
-                    now = batch.last().unwrap().occurred_at;
-                    batch
-                },
+                || events.by_ref().take(BATCH).collect::<Vec<_>>(),
                 |batch| batch.into_iter().for_each(|event| detector.observe(event, &mut found)),
                 BatchSize::LargeInput,
             );
         });
-        // The bound that the documentation states.
+        // The bound that the documentation states, and that this was the everyday path.
         let stats = detector.stats();
         assert!(stats.entity_bytes <= 128, "{stats:?}");
-        assert!(stats.entities.iter().sum::<u64>() > entities * 9 / 10, "{stats:?}");
+        assert!(stats.entities.iter().sum::<u64>() > entities * 8 / 10, "{stats:?}");
+        assert_eq!(found, [], "{stats:?}");
     }
     group.finish();
 }

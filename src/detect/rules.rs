@@ -125,7 +125,8 @@ impl Judgement<'_> {
         if !self.counter.is_account() && (float(self.count)) < self.excused() {
             return Verdict::SharedAddress;
         }
-        if self.counter == Counter::Network && self.spread < MIN_NETWORK_SPREAD {
+        // Over a day, an address that explains its network has long had a finding of its own.
+        if self.counter == Counter::Network && self.span == Span::Fast && self.spread < MIN_NETWORK_SPREAD {
             return Verdict::OneAddress;
         }
         if self.count >= limits.ceiling || distributed {
