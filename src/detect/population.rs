@@ -69,6 +69,8 @@ struct Phase {
 pub(crate) struct Population {
     sums: [Sum; Counter::COUNT],
     week: [Phase; PHASES],
+    /// How busy each part of the week is against the mean; 0: not known yet. Worked out once a slot.
+    seasons: [f64; PHASES],
     /// Failing and succeeding accounts of networks where people sign in.
     failing: f64,
     succeeding: f64,
@@ -117,19 +119,25 @@ impl Population {
             (self.events, self.failures) = (0.0, 0.0);
         }
         self.slot = slot;
+        self.seasons = self.seasons_of_the_week();
+    }
+
+    fn seasons_of_the_week(&self) -> [f64; PHASES] {
+        let (events, slots) =
+            self.week.iter().fold((0.0, 0.0), |(events, slots), phase| (events + phase.events, slots + phase.slots));
+        if events < SEASON_MIN_EVENTS {
+            return [1.0; PHASES];
+        }
+        let mean = events / slots;
+        self.week.map(|phase| {
+            let busy = (phase.events + SEASON_PRIOR * mean) / (phase.slots + SEASON_PRIOR) / mean;
+            busy.clamp(SEASON.0, SEASON.1)
+        })
     }
 
     /// How busy `slot` is against the mean of the week.
     pub(crate) fn season(&self, slot: Slot) -> f64 {
-        let (events, slots) =
-            self.week.iter().fold((0.0, 0.0), |(events, slots), phase| (events + phase.events, slots + phase.slots));
-        if events < SEASON_MIN_EVENTS {
-            return 1.0;
-        }
-        let mean = events / slots;
-        let phase = self.week.get(phase_of(slot)).copied().unwrap_or_default();
-        let busy = (phase.events + SEASON_PRIOR * mean) / (phase.slots + SEASON_PRIOR) / mean;
-        busy.clamp(SEASON.0, SEASON.1)
+        self.seasons.get(phase_of(slot)).copied().filter(|season| *season > 0.0).unwrap_or(1.0)
     }
 
     /// Seasonal seconds of a whole slot.

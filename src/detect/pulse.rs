@@ -64,6 +64,8 @@ pub(crate) struct Pulse {
     /// Failed attempts and successes of the minutes that are gone, halved every 28 days: what is usual.
     failures: f64,
     successes: f64,
+    /// See [`Pulse::more_than_usual`]; 0: not known yet. Worked out once a minute.
+    more: f64,
 }
 
 /// An outage as it stands.
@@ -116,6 +118,7 @@ impl Pulse {
                     *counts = (0, 0);
                 }
             }
+            self.more = self.more_than_usual_fail();
             self.newest = number;
         }
         if self.newest - number >= MINUTES { None } else { self.minutes.get_mut(place(number)) }
@@ -192,6 +195,10 @@ impl Pulse {
     /// How many times more than usual fail at the moment, at least: two standard deviations are given to chance. An attack
     /// from where nobody signs in does not move it; a forced reset and an outage do.
     pub(crate) fn more_than_usual(&self) -> f64 {
+        if self.more > 0.0 { self.more } else { 1.0 }
+    }
+
+    fn more_than_usual_fail(&self) -> f64 {
         let usual = (self.failures + USUAL.0 * USUAL.1) / (self.successes + USUAL.1);
         let spans = PHI_MINUTES.into_iter().map(|minutes| self.last(minutes));
         let enough = |minute: &Minute| f64::from(minute.failures) >= 2.0 * MIN_FAILURES;
@@ -272,7 +279,7 @@ mod tests {
             }
         }
         assert!((pulse.more_than_usual() - 1.0).abs() < 1e-9);
-        for second in day..day + 600 {
+        for second in day..=day + 600 {
             pulse.succeed(at(second));
             pulse.fail(at(second), 3);
         }

@@ -156,10 +156,9 @@ impl Series {
     pub(crate) fn succeed(&mut self, at: Timestamp, who: u64, limits: &Limits) -> Counting {
         self.roll(at, limits);
         let Some(open) = self.open_mut(bucket_of(at)) else { return Counting::Late };
-        if !open.succeeding.add(who) {
+        if !open.succeed(who) {
             return Counting::Known;
         }
-        open.successes = u32::try_from(open.succeeding.estimate()).unwrap_or(u32::MAX);
         if self.previous.over || self.running.over || self.hour_over {
             self.judge(limits);
         }
