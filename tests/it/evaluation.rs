@@ -1,8 +1,7 @@
 //! The gate form of the evaluation: fixed seeds, small tenants, lower bounds on what the detector finds and how soon, upper
 //! bounds on what it says about nothing. The long form, with the comparators, is `benches/evaluation.rs`.
 //!
-//! The bounds are what was measured with room for other seeds. A detector that got better gets tighter ones: an attack
-//! that it has learned to find moves from [`NOT_FOUND_YET`] to [`BOUNDS`].
+//! The bounds are what was measured with room for other seeds. A detector that got better gets tighter ones.
 
 #![allow(clippy::cast_precision_loss, reason = "shares of small counts")]
 
@@ -31,69 +30,54 @@ const LARGER: Tenant = Tenant { accounts: 6000, seed: 12 };
 const LEARN_DAYS: i64 = 14;
 const QUIET_DAYS: i64 = 14;
 
-/// What is asked of the detector on one attack.
-struct Bound {
-    /// A row of [`ATTACKS`].
-    row: &'static str,
-    /// It is found before so many attempts more are made.
-    attempts: u64,
-    /// Share of its attempts that the findings account for.
-    attributed: f64,
-    /// Whether the accounts that were broken into count towards [`NAMED`].
-    names: bool,
-}
-
-const fn bound(row: &'static str, attempts: u64) -> Bound {
-    Bound { row, attempts, attributed: 0.98, names: true }
-}
-
-const BOUNDS: [Bound; 15] = [
-    bound("A1 one address, 3,000 in 10 min", 15),
-    bound("A2 50 addresses, 1/min each", 400),
-    bound("A6 spray, 3 rounds from 10 addresses", 60),
-    bound("A7 one account, 200 in 10 min", 20),
-    bound("A10 behind a carrier's address", 20),
-    bound("behind the office's address", 20),
-    // A network's finding knows only the addresses that failed before they got in.
-    Bound { names: false, ..bound("a /24 of 120 addresses", 25) },
-    bound("IPv6, rotating in one /64", 15),
-    Bound { names: false, ..bound("IPv6, rotating over a /48", 25) },
-    bound("against 30/min an address, lock-out", 200),
-    bound("padded with 45 % own sign-ins", 30),
-    bound("a week of poisoning, then 3,000", 15),
-    bound("enumeration", 15),
-    bound("A1 while A3 runs", 15),
-    bound("first hour: one address, 3,000", 15),
+/// What is asked of the detector on one attack: a row of [`ATTACKS`], and before so many attempts it is found.
+const BOUNDS: [(&str, u64); 30] = [
+    ("A1 one address, 3,000 in 10 min", 12),
+    ("A2 50 addresses, 1/min each", 40),
+    ("A3 2,000 addresses, 9/h each", 40),
+    ("A4 20,000 addresses, once each", 40),
+    ("A5 2,000 tries in 24 h, 1.2 an address", 60),
+    ("A6 spray, 3 rounds from 10 addresses", 40),
+    ("A7 one account, 200 in 10 min", 20),
+    ("A8 one account from 60 addresses", 8),
+    ("A9 one address, 12/h", 40),
+    ("A10 behind a carrier's address", 15),
+    ("A11 5 addresses, 6/h each", 75),
+    ("2,000 addresses, 3 tries each", 40),
+    ("50,000 addresses, once each, 6 h", 40),
+    ("spray, one password a day", 80),
+    ("slow guessing, 4/h, 3 days", 50),
+    ("ramp, +25 % a day from 4 a day", 1000),
+    ("ramp, +50 % a day from 4 a day", 500),
+    ("behind the office's address", 15),
+    ("a /24 of 120 addresses", 25),
+    ("IPv6, rotating in one /64", 12),
+    ("IPv6, rotating over a /48", 25),
+    ("IPv6 homes, 5,000 tries, once each", 40),
+    ("against 30/min an address, lock-out", 40),
+    ("padded with 45 % own sign-ins", 30),
+    ("a week of poisoning, then 3,000", 15),
+    ("a week of poisoning, then 12/h", 150),
+    ("enumeration", 15),
+    ("A1 while A3 runs", 15),
+    ("first hour: one address, 3,000", 12),
+    ("first hour: 2,000 addresses, 3 each", 80),
 ];
 
-/// Attacks that are in the long table as missed, and of which nothing is asked here.
-const NOT_FOUND_YET: [&str; 15] = [
-    "A3 2,000 addresses, 9/h each",
-    "A4 20,000 addresses, once each",
-    "A5 2,000 tries in 24 h, 1.2 an address",
-    "A8 one account from 60 addresses",
-    "A9 one address, 12/h",
-    "A11 5 addresses, 6/h each",
-    "2,000 addresses, 3 tries each",
-    "50,000 addresses, once each, 6 h",
-    "spray, one password a day",
-    "slow guessing, 4/h, 3 days",
-    "ramp, +25 % a day from 4 a day",
-    "ramp, +50 % a day from 4 a day",
-    "IPv6 homes, 5,000 tries, once each",
-    "a week of poisoning, then 12/h",
-    "first hour: 2,000 addresses, 3 each",
-];
-
-/// Share of the accounts broken into that are named, over all attacks whose bound says so.
+/// Share of an attack's attempts that the findings about it account for.
+const ATTRIBUTED: f64 = 0.98;
+/// Share of the accounts broken into that are named as compromised or as suspected, over all attacks.
 const NAMED: f64 = 0.98;
+/// Share of those named as compromised that are.
+const NAMED_RIGHTLY: f64 = 0.9;
 /// False stories of one tenant in [`QUIET_DAYS`]: at most 0.1 a day.
 const FALSE_STORIES: u64 = 1;
 /// Share of that time in which one may be open.
 const WRONGLY_OPEN: f64 = 0.002;
-/// Stories on a benign day; a test suite that fails on 20 accounts is told from an attack by nothing but its name.
+/// Stories on a benign day. A test suite that fails on 20 accounts and a client that fails on one all day are told from an
+/// attack by nothing but their names.
 const BENIGN_STORIES: u64 = 0;
-const NIGHTLY_TEST_STORIES: u64 = 1;
+const NAMELESS_STORIES: u64 = 1;
 
 /// Says nothing, or fires at every failure: what no bound may let pass.
 #[derive(Clone)]
@@ -139,26 +123,30 @@ fn ledger(played: &Played, who: usize) -> &Ledger {
 fn attack_complaints(tenant: Tenant, who: &[usize]) -> Vec<Vec<String>> {
     let learned = learned(tenant);
     let mut complaints = vec![Vec::new(); who.len()];
-    let mut named = vec![(0, 0); who.len()];
-    for bound in &BOUNDS {
-        let row = ATTACKS.iter().find(|row| row.name == bound.row).unwrap();
+    let mut named = vec![[0_u64; 4]; who.len()];
+    for (name, attempts) in &BOUNDS {
+        let row = ATTACKS.iter().find(|row| row.name == *name).unwrap();
         let panel = if row.learned { learned.panel() } else { Panel::new(&Config::default(), stand_ins()) };
         let played = tenant.play(panel, LEARN_DAYS, &row.episode());
         for ((who, complaints), named) in who.iter().zip(&mut complaints).zip(&mut named) {
             let score = AttackScore::of(&played, ledger(&played, *who));
-            let in_time = score.found.is_some_and(|found| found.after_attempts <= bound.attempts);
-            if !in_time || score.attempts_attributed < bound.attributed {
-                complaints.push(format!("{}: {score:?}", bound.row));
+            let in_time = score.found.is_some_and(|found| found.after_attempts <= *attempts);
+            if !in_time || score.attempts_attributed < ATTRIBUTED {
+                complaints.push(format!("{name}: {score:?}"));
             }
-            if bound.names {
-                *named = (named.0 + score.named_rightly, named.1 + score.broken_into);
+            let either = score.named_rightly + score.suspected_rightly;
+            for (sum, count) in named.iter_mut().zip([either, score.broken_into, score.named_rightly, score.named]) {
+                *sum += count;
             }
         }
     }
-    for (complaints, (named, broken_into)) in complaints.iter_mut().zip(named) {
+    for (complaints, [either, broken_into, rightly, named]) in complaints.iter_mut().zip(named) {
         assert!(broken_into > 100, "{broken_into} accounts are too few to speak of a share");
-        if (named as f64) < NAMED * broken_into as f64 {
-            complaints.push(format!("{named} of {broken_into} accounts named"));
+        if (either as f64) < NAMED * broken_into as f64 {
+            complaints.push(format!("{either} of {broken_into} accounts named or suspected"));
+        }
+        if (rightly as f64) < NAMED_RIGHTLY * named as f64 {
+            complaints.push(format!("{rightly} of {named} accounts named rightly"));
         }
     }
     complaints
@@ -178,7 +166,8 @@ fn quiet_complaints(tenant: Tenant, who: &[usize]) -> Vec<Vec<String>> {
         }
     }
     for row in &BENIGN {
-        let most = if row.name.starts_with("nightly test") { NIGHTLY_TEST_STORIES } else { BENIGN_STORIES };
+        let nameless = ["nightly test", "stale password"].iter().any(|name| row.name.starts_with(name));
+        let most = if nameless { NAMELESS_STORIES } else { BENIGN_STORIES };
         let episode = row.episode(tenant.accounts);
         let (from, until) = episode.watched();
         let played = tenant.play(learned.panel(), LEARN_DAYS, &episode);
@@ -218,10 +207,9 @@ fn a_larger_tenants_benign_days_are_quiet() {
 }
 
 #[test]
-fn every_attack_has_a_bound_or_is_owned_up_to() {
-    let known: Vec<_> = BOUNDS.iter().map(|bound| bound.row).chain(NOT_FOUND_YET).collect();
+fn every_attack_has_a_bound() {
     for row in &ATTACKS {
-        assert_eq!(known.iter().filter(|name| **name == row.name).count(), 1, "{}", row.name);
+        assert_eq!(BOUNDS.iter().filter(|(name, _)| *name == row.name).count(), 1, "{}", row.name);
     }
-    assert_eq!(known.len(), ATTACKS.len());
+    assert_eq!(BOUNDS.len(), ATTACKS.len());
 }
