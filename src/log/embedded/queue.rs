@@ -89,18 +89,17 @@ impl Queue {
     }
 
     /// What the next block is made of, and whether the writer has to be called for what is left.
-    pub(super) fn take(&self) -> (VecDeque<Append>, bool) {
+    pub(super) fn take(&self) -> (Vec<Append>, bool) {
         let mut state = self.locked();
         let most = state.share().max(MIN_SHARE);
         let mut bytes = 0;
         let fitting = state.appends.iter().take(most).take_while(|append| {
             let fits = bytes < MAX_BLOCK_BYTES;
-            bytes += append.len();
+            bytes += append.content.len();
             fits
         });
         let count = fitting.count();
-        let rest = state.appends.split_off(count);
-        let taken = std::mem::replace(&mut state.appends, rest);
+        let taken = state.appends.drain(..count).collect();
         state.called = !state.appends.is_empty();
         state.writing = true;
         (taken, state.called)
@@ -220,7 +219,7 @@ mod tests {
     #[test]
     fn number_and_bytes_are_bounded() {
         let queue = Queue::default();
-        let large = MAX_BLOCK_BYTES / ticks(1).len() / 2 + 1;
+        let large = MAX_BLOCK_BYTES / ticks(1).content.len() / 2 + 1;
         for _ in 0..3 {
             assert!(queue.push(ticks(large)).is_ok());
         }
