@@ -288,7 +288,7 @@ mod tests {
     fn a_failing_write_leaves_those_that_share_its_transaction() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path(), &[SCHEMA]).unwrap();
-        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (release, held) = sync_channel::<()>(1);
         // While it runs, the others gather for the next transaction.
         let holding = store.submit(move |_| {
             let _ = held.recv();

@@ -52,8 +52,8 @@ struct State {
     senders: usize,
     /// How long the last commit took.
     commit: Duration,
-    /// A block is made of all senders rather than of half of them.
-    all: bool,
+    /// How many the next block waits for: half of the senders, or all.
+    share: usize,
     gathering: Duration,
 }
 
@@ -61,13 +61,6 @@ struct State {
 pub(super) enum Refused {
     Full,
     Closed,
-}
-
-impl State {
-    /// How many the next block waits for.
-    fn share(&self) -> usize {
-        if self.all { self.senders } else { self.senders.div_ceil(2) }
-    }
 }
 
 impl Queue {
@@ -82,7 +75,7 @@ impl Queue {
         }
         state.appends.push_back(append);
         let call = !std::mem::replace(&mut state.called, true);
-        let enough = !call && state.appends.len() == state.share();
+        let enough = !call && state.appends.len() == state.share;
         drop(state);
         if enough {
             self.enough.notify_one();
@@ -94,14 +87,14 @@ impl Queue {
     pub(super) fn gather(&self) {
         let state = self.locked();
         let limit = state.gathering;
-        let waited = self.enough.wait_timeout_while(state, limit, |state| state.appends.len() < state.share());
+        let waited = self.enough.wait_timeout_while(state, limit, |state| state.appends.len() < state.share);
         drop(waited);
     }
 
     /// What the next block is made of, and whether the writer has to be called for what is left.
     pub(super) fn take(&self) -> (Vec<Append>, bool) {
         let mut state = self.locked();
-        let most = state.share().max(MIN_SHARE);
+        let most = state.share.max(MIN_SHARE);
         let mut bytes = 0;
         let fitting = state.appends.iter().take(most).take_while(|append| {
             let fits = bytes < MAX_BLOCK_BYTES;
@@ -132,8 +125,9 @@ impl Queue {
         // The shorter of the last two: one slow commit, for a checkpoint, says nothing of the disk.
         let commit = std::mem::replace(&mut state.commit, duration).min(duration);
         let turns = TURN.saturating_mul(u32::try_from(state.senders).unwrap_or(u32::MAX));
-        state.all = state.senders > 2 * MIN_SHARE && commit > turns;
-        state.gathering = if state.all { commit / 2 } else { commit.min(MAX_GATHERING) };
+        let all = state.senders > 2 * MIN_SHARE && commit > turns;
+        state.share = if all { state.senders } else { state.senders.div_ceil(2) };
+        state.gathering = if all { commit / 2 } else { commit.min(MAX_GATHERING) };
     }
 
     /// Those whose block was written last have their answers.
@@ -196,7 +190,7 @@ mod tests {
         let shares = [(64, slow), (64, slow), (128, slow), (128, 2 * slow), (64, TURN)].map(|(written, duration)| {
             queue.locked().appends.clear();
             queue.written(written, duration);
-            queue.locked().share()
+            queue.locked().share
         });
         // The first has no other commit beside it, and one slow commit after a fast one is not believed.
         assert_eq!(shares, [32, 64, 64, 64, 60]);
@@ -206,10 +200,10 @@ mod tests {
     fn who_is_alone_soon_waits_for_nobody() {
         let queue = Queue::default();
         queue.written(64, MAX_GATHERING);
-        assert_eq!(queue.locked().share(), 32);
+        assert_eq!(queue.locked().share, 32);
         let blocks = (0..).take_while(|_| {
             queue.written(1, MAX_GATHERING);
-            queue.locked().share() > 1
+            queue.locked().share > 1
         });
         assert!(blocks.count() < 64);
         push(&queue, 1);
