@@ -1,5 +1,6 @@
 //! `POST /webhooks/clerk` under load, client and server on the same machine: the whole path with its sync to disk, held
-//! against the same path with the store replaced by nothing, in turns.
+//! against the same path with the store replaced by nothing, in turns. Beside the rates stands the processor time of a
+//! request, which other load on the machine hardly moves.
 
 #![allow(
     missing_docs,
@@ -128,7 +129,41 @@ async fn drive(address: SocketAddr, requests: Arc<Vec<Vec<u8>>>) -> (f64, Histog
     (REQUESTS as f64 / watch.elapsed().as_secs_f64(), all)
 }
 
-async fn round(log: Arc<dyn Log>, number: usize) -> (f64, Histogram<u64>) {
+/// Processor time of this process's threads so far, in microseconds: the store's writer, and all others. Zero where there
+/// is no `/proc`.
+#[derive(Clone, Copy, Default)]
+struct Processor {
+    writer: f64,
+    others: f64,
+}
+
+impl Processor {
+    fn so_far() -> Self {
+        let mut used = Self::default();
+        for thread in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+            // `pid (name) state …`; user and system time are the fields 14 and 15, in hundredths of a second.
+            let Ok(stat) = std::fs::read_to_string(thread.path().join("stat")) else { continue };
+            let (name, fields) = stat.rsplit_once(')').unwrap();
+            let micros: f64 = fields.split_whitespace().skip(11).take(2).map(|n| n.parse::<f64>().unwrap() * 1e4).sum();
+            *(if name.ends_with("store-writer") { &mut used.writer } else { &mut used.others }) += micros;
+        }
+        used
+    }
+
+    fn per_request_since(self, before: Self) -> Self {
+        let per_request = |micros: f64| micros / REQUESTS as f64;
+        Self { writer: per_request(self.writer - before.writer), others: per_request(self.others - before.others) }
+    }
+}
+
+/// What a round measured.
+struct Measured {
+    rate: f64,
+    latencies: Histogram<u64>,
+    processor: Processor,
+}
+
+async fn round(log: Arc<dyn Log>, number: usize) -> Measured {
     let metrics = Metrics::new().unwrap();
     let config = Config::default();
     let limits = config.limits();
@@ -144,10 +179,13 @@ async fn round(log: Arc<dyn Log>, number: usize) -> (f64, Histogram<u64>) {
     let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
     let serving =
         tokio::spawn(http::serve(listener, router(parts).unwrap(), limits, metrics.ingest.connections, stop.clone()));
-    let result = drive(address, Arc::new(requests(number))).await;
+    let requests = Arc::new(requests(number));
+    let before = Processor::so_far();
+    let (rate, latencies) = drive(address, requests).await;
+    let processor = Processor::so_far().per_request_since(before);
     stop.cancel();
     serving.await.unwrap();
-    result
+    Measured { rate, latencies, processor }
 }
 
 fn main() {
@@ -164,31 +202,38 @@ fn main() {
         EmbeddedLog::open(store, &embedded::Config::default(), Arc::new(|_, _| Ok(())), &clock, &metrics.log).unwrap(),
     );
     println!(
-        "{CONNECTIONS} connections, {REQUESTS} requests a round, each of {ROUNDS} rounds: requests/s, p50, p99 in ms"
+        "{CONNECTIONS} connections, {REQUESTS} requests a round, each of {ROUNDS} rounds: requests/s; p50, p99 in ms;"
     );
+    println!("processor time in us a request, client included: the store's writer + all other threads");
+    let wanted = |other: &str| std::env::var_os(other).is_none();
     let mut ratios = Vec::new();
     for number in 0..ROUNDS {
-        let nothing = if std::env::var_os("STORE_ONLY").is_some() {
-            1.0
-        } else {
-            runtime.block_on(round(Arc::new(Nothing), number)).0
-        };
-        if std::env::var_os("NOTHING_ONLY").is_some() {
-            continue;
+        let mut rates = Vec::new();
+        if wanted("STORE_ONLY") {
+            rates.push(print("nothing", &runtime.block_on(round(Arc::new(Nothing), number))));
         }
-        let (durable, latencies) = runtime.block_on(round(Arc::clone(&stored), number));
-        let millis = |quantile| latencies.value_at_quantile(quantile) as f64 / 1000.0;
-        println!(
-            "store {durable:8.0}/s  p50 {:6.2}  p99 {:6.2}   nothing {nothing:8.0}/s   ratio {:.2}",
-            millis(0.5),
-            millis(0.99),
-            durable / nothing
-        );
-        ratios.push(durable / nothing);
-    }
-    if ratios.is_empty() {
-        return;
+        if wanted("NOTHING_ONLY") {
+            rates.push(print("store  ", &runtime.block_on(round(Arc::clone(&stored), number))));
+        }
+        if let [nothing, durable] = rates[..] {
+            println!("ratio   {:.2}", durable / nothing);
+            ratios.push(durable / nothing);
+        }
     }
     ratios.sort_by(f64::total_cmp);
-    println!("median ratio {:.2}", ratios[ROUNDS / 2]);
+    if let Some(median) = ratios.get(ROUNDS / 2) {
+        println!("median ratio {median:.2}");
+    }
+}
+
+fn print(name: &str, Measured { rate, latencies, processor }: &Measured) -> f64 {
+    let millis = |quantile| latencies.value_at_quantile(quantile) as f64 / 1000.0;
+    println!(
+        "{name} {rate:8.0}/s  p50 {:6.2}  p99 {:6.2}  processor {:5.1} + {:5.1}",
+        millis(0.5),
+        millis(0.99),
+        processor.writer,
+        processor.others
+    );
+    *rate
 }

@@ -285,6 +285,29 @@ mod tests {
     }
 
     #[test]
+    fn a_failing_write_leaves_those_that_share_its_transaction() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), &[SCHEMA]).unwrap();
+        let (release, held) = sync_channel::<()>(1);
+        // While it runs, the others gather for the next transaction.
+        let holding = store.submit(move |_| {
+            let _ = held.recv();
+            Ok(())
+        });
+        let word = |words: &'static [&'static str]| {
+            store.submit(move |tx| {
+                words.iter().try_for_each(|word| tx.execute("INSERT INTO word VALUES (?1)", [word]).map(drop))
+            })
+        };
+        let together = [word(&["one"]), word(&["half", "one"]), word(&["two"])];
+        release.send(()).unwrap();
+        holding.blocking_recv().unwrap().unwrap();
+        let outcomes = together.map(|answer| answer.blocking_recv().unwrap().is_ok());
+        assert_eq!(outcomes, [true, false, true]);
+        assert_eq!(words(&store), ["one", "two"]);
+    }
+
+    #[test]
     fn what_was_answered_is_there_after_reopening_and_the_directory_is_locked_meanwhile() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path(), &[SCHEMA]).unwrap();

@@ -182,7 +182,7 @@ impl Log for EmbeddedLog {
         let (reply, answer) = oneshot::channel();
         let append = Append::encode(&records, reply).map_err(AppendError::Unavailable)?;
         self.appender.push(append)?;
-        let answer = answer.await.map_or_else(|_| Err(closed()), Answer::into_outcome);
+        let answer = answer.await.map_or_else(|_| Err(closed()), Answer::into_appended);
         if answer.is_ok() {
             self.metrics.append_seconds.observe(stopwatch.elapsed().as_secs_f64());
         }

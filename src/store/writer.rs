@@ -27,7 +27,7 @@ pub(crate) trait Job: Send {
     /// Called before the transaction begins: a job that others can join may wait for them, for less than a sync takes.
     fn gather(&mut self) {}
 
-    /// Runs inside a savepoint; `Err` rolls that savepoint back. The outcome is kept for `answer`.
+    /// Runs inside a transaction; `Err` undoes what this job did in it. The outcome is kept for `answer`.
     fn run(&mut self, transaction: &Transaction<'_>) -> Result<(), ErrorCode>;
 
     /// Answers the one who waits, after the transaction is durable or has failed (then perhaps without [`Job::run`]).
@@ -117,15 +117,24 @@ fn commit(connection: &mut Connection, group: &mut [Box<dyn Job>]) -> Result<(),
     if group.is_empty() {
         transaction.execute("UPDATE probe SET writes = writes + 1, ballast = zeroblob(65536)", [])?;
     }
+    // A savepoint keeps a copy of every page it changes; a job that is alone can do without: its failure spoils nothing.
+    let alone = group.len() == 1;
     for job in group {
-        transaction.prepare_cached("SAVEPOINT job")?.execute([])?;
+        if !alone {
+            transaction.prepare_cached("SAVEPOINT job")?.execute([])?;
+        }
         if let Err(code) = job.run(&transaction) {
             if concerns_all(code) || transaction.is_autocommit() {
                 return Err(StoreError::Database(describe(code).into()));
             }
+            if alone {
+                return Ok(transaction.rollback()?);
+            }
             transaction.prepare_cached("ROLLBACK TO job")?.execute([])?;
         }
-        transaction.prepare_cached("RELEASE job")?.execute([])?;
+        if !alone {
+            transaction.prepare_cached("RELEASE job")?.execute([])?;
+        }
     }
     transaction.commit()?;
     Ok(())

@@ -9,18 +9,27 @@ use tokio::sync::oneshot;
 use crate::log::id_window::fingerprint;
 use crate::log::{AppendError, Appended, Record};
 
-/// Records that wait, encoded by the one who brought them so that the writer only copies.
+/// Records that wait.
 pub(super) struct Append {
+    pub(super) content: Content,
+    /// Where its answer goes.
+    pub(super) reply: Reply,
+}
+
+/// Records, encoded by the one who brought them so that the writer only copies. They go back to him with the answer: what
+/// a worker of the runtime allocated and the writer freed would have both of them wait for the allocator.
+pub(super) struct Content {
     records: Vec<Encoded>,
     bytes: Vec<u8>,
-    reply: Reply,
 }
 
 struct Encoded {
     /// `None` for a tick: it has no id and repeats nothing.
     fingerprint: Option<u64>,
-    /// End of the record in `Append::bytes`.
+    /// End of the record in `Content::bytes`.
     end: usize,
+    /// What becomes of it once the block that holds it is durable.
+    appended: Appended,
 }
 
 impl Append {
@@ -33,34 +42,35 @@ impl Append {
                 Record::Event(event) => Some(fingerprint(event)),
                 Record::Tick { .. } => None,
             };
-            encoded.push(Encoded { fingerprint, end: bytes.len() });
+            encoded.push(Encoded { fingerprint, end: bytes.len(), appended: Appended::Stored });
         }
-        Ok(Self { records: encoded, bytes, reply })
+        Ok(Self { content: Content { records: encoded, bytes }, reply })
     }
+}
 
+impl Content {
     /// Bytes of the records.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Each record's fingerprint and bytes, in order.
-    pub(super) fn records(&self) -> impl Iterator<Item = (Option<u64>, &[u8])> {
+    /// Asks of each record, by its fingerprint and its bytes and in order, what becomes of it.
+    pub(super) fn judge(&mut self, mut fate: impl FnMut(Option<u64>, &[u8]) -> Appended) {
         let mut start = 0;
-        self.records.iter().map(move |record| {
+        for record in &mut self.records {
             let bytes = self.bytes.get(start..record.end).unwrap_or_default();
+            record.appended = fate(record.fingerprint, bytes);
             start = record.end;
-            (record.fingerprint, bytes)
-        })
+        }
     }
 
-    /// Where its answer goes.
-    pub(super) fn into_reply(self) -> Reply {
-        self.reply
+    fn appended(&self) -> Vec<Appended> {
+        self.records.iter().map(|record| record.appended).collect()
     }
 }
 
 /// What became of an append.
-pub(super) type Outcome = Result<Vec<Appended>, AppendError>;
+pub(super) type Outcome = Result<Content, AppendError>;
 
 /// Where the answer to an append goes.
 pub(super) type Reply = oneshot::Sender<Answer>;
@@ -72,10 +82,10 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Its own outcome, after those that came with it have gone on.
-    pub(super) fn into_outcome(self) -> Outcome {
+    /// What became of each record, after the answers that came with this one have gone on.
+    pub(super) fn into_appended(self) -> Result<Vec<Appended>, AppendError> {
         drop(self.others);
-        self.outcome
+        self.outcome.map(|content| content.appended())
     }
 }
 
@@ -84,6 +94,10 @@ impl Answer {
 pub(super) struct Answers(Vec<(Outcome, Reply)>);
 
 impl Answers {
+    pub(super) fn with_capacity(appends: usize) -> Self {
+        Self(Vec::with_capacity(appends))
+    }
+
     pub(super) fn push(&mut self, outcome: Outcome, reply: Reply) {
         self.0.push((outcome, reply));
     }
@@ -120,19 +134,21 @@ impl Drop for Answers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Timestamp;
 
     fn answers(count: usize) -> (Answers, Vec<oneshot::Receiver<Answer>>) {
         let (mut answers, mut receivers) = (Answers::default(), Vec::new());
         for _ in 0..count {
             let (reply, receiver) = oneshot::channel();
-            answers.push(Ok(vec![Appended::Stored]), reply);
+            let append = Append::encode(&[Record::Tick { at: Timestamp(1) }], reply).unwrap();
+            answers.push(Ok(append.content), append.reply);
             receivers.push(receiver);
         }
         (answers, receivers)
     }
 
     fn answered(receivers: &mut [oneshot::Receiver<Answer>]) -> usize {
-        receivers.iter_mut().filter_map(|receiver| receiver.try_recv().ok()).map(Answer::into_outcome).count()
+        receivers.iter_mut().filter_map(|receiver| receiver.try_recv().ok()).map(Answer::into_appended).count()
     }
 
     #[test]
@@ -141,7 +157,7 @@ mod tests {
         answers.send();
         let first = receivers.pop().unwrap().try_recv().unwrap();
         assert_eq!(answered(&mut receivers), 0);
-        assert_eq!(first.into_outcome().unwrap(), [Appended::Stored]);
+        assert_eq!(first.into_appended().unwrap(), [Appended::Stored]);
         assert_eq!(answered(&mut receivers), 2);
     }
 
@@ -163,7 +179,7 @@ mod tests {
         refused.refuse(&AppendError::Overloaded);
         drop(refused);
         for receiver in &mut receivers {
-            assert!(matches!(receiver.try_recv().unwrap().into_outcome(), Err(AppendError::Overloaded)));
+            assert!(matches!(receiver.try_recv().unwrap().into_appended(), Err(AppendError::Overloaded)));
         }
     }
 }

@@ -50,8 +50,8 @@ struct State {
 struct Block {
     body: Vec<u8>,
     records: u64,
+    /// Of those records that have an id, in little-endian bytes.
     fingerprints: Vec<u8>,
-    inserted: Vec<u64>,
     answers: Answers,
 }
 
@@ -115,7 +115,11 @@ impl Appender {
             self.call_writer();
         }
         self.metrics.queue_depth.sub(signed(appends.len() as u64));
-        let mut block = Block { body: block::empty(), ..Block::default() };
+        let mut block = Block {
+            body: block::with_capacity(appends.iter().map(|append| append.content.len()).sum()),
+            answers: Answers::with_capacity(appends.len()),
+            ..Block::default()
+        };
         for append in appends {
             state.add(&mut block, append, now);
         }
@@ -148,8 +152,8 @@ impl Appender {
             Err(error) => {
                 self.metrics.append_failures.inc();
                 state.unchecked = 0;
-                for id in &block.inserted {
-                    state.ids.remove(*id);
+                for id in block.fingerprints.as_chunks().0 {
+                    state.ids.remove(u64::from_le_bytes(*id));
                 }
                 block.answers.refuse(&refusal(error));
             }
@@ -164,32 +168,26 @@ impl Appender {
         self.metrics.queue_depth.sub(signed(appends.len() as u64));
         let (mut answers, error) = (Answers::default(), refusal(error));
         for append in appends {
-            answers.push(Err(error.clone()), append.into_reply());
+            answers.push(Err(error.clone()), append.reply);
         }
         answers.send();
     }
 }
 
 impl State {
-    fn add(&mut self, block: &mut Block, append: Append, now: Timestamp) {
-        let mut answer = Vec::new();
-        for (fingerprint, bytes) in append.records() {
-            let stored = match fingerprint {
-                Some(id) if !self.ids.insert(id, now) => Appended::Duplicate,
-                Some(id) => {
-                    block.inserted.push(id);
-                    block.fingerprints.extend_from_slice(&id.to_le_bytes());
-                    Appended::Stored
+    fn add(&mut self, block: &mut Block, Append { mut content, reply }: Append, now: Timestamp) {
+        content.judge(|fingerprint, bytes| {
+            if let Some(id) = fingerprint {
+                if !self.ids.insert(id, now) {
+                    return Appended::Duplicate;
                 }
-                None => Appended::Stored,
-            };
-            if stored == Appended::Stored {
-                block.body.extend_from_slice(bytes);
-                block.records += 1;
+                block.fingerprints.extend_from_slice(&id.to_le_bytes());
             }
-            answer.push(stored);
-        }
-        block.answers.push(Ok(answer), append.into_reply());
+            block.body.extend_from_slice(bytes);
+            block.records += 1;
+            Appended::Stored
+        });
+        block.answers.push(Ok(content), reply);
     }
 }
 

@@ -7,9 +7,11 @@ use crate::log::{LogError, Record};
 
 const VERSION: u8 = 1;
 
-/// A block without records.
-pub(super) fn empty() -> Vec<u8> {
-    vec![VERSION]
+/// A block without records, with room for `bytes` of them.
+pub(super) fn with_capacity(bytes: usize) -> Vec<u8> {
+    let mut block = Vec::with_capacity(1 + bytes);
+    block.push(VERSION);
+    block
 }
 
 /// The records of a block.
