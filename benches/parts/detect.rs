@@ -45,19 +45,23 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("detect");
     group.throughput(Throughput::Elements(BATCH as u64));
     for (entities, users) in [(10_000, 4_700), (100_000, 47_000), (1_000_000, 470_000), (5_000_000, 2_350_000)] {
-        let mut detector = Detector::new(&Config { max_state_bytes: 3 << 30, ..Config::default() });
-        let mut events = Events { users, state: 1, number: 0 };
+        let mut warm: Option<(Detector, Events)> = None;
         let mut found = Vec::new();
-        for event in events.by_ref().take(users as usize * 5) {
-            detector.observe(event, &mut found);
-        }
         group.bench_function(BenchmarkId::new("observe_entities", entities), |bencher| {
+            // Once, and only if this size was asked for.
+            let (detector, events) = warm.get_or_insert_with(|| {
+                let mut detector = Detector::new(&Config { max_state_bytes: 3 << 30, ..Config::default() });
+                let mut events = Events { users, state: 1, number: 0 };
+                events.by_ref().take(users as usize * 5).for_each(|event| detector.observe(event, &mut found));
+                (detector, events)
+            });
             bencher.iter_batched(
                 || events.by_ref().take(BATCH).collect::<Vec<_>>(),
                 |batch| batch.into_iter().for_each(|event| detector.observe(event, &mut found)),
                 BatchSize::LargeInput,
             );
         });
+        let Some((detector, _)) = warm else { continue };
         // The bound that the documentation states, and that this was the everyday path.
         let stats = detector.stats();
         assert!(stats.entity_bytes <= 128, "{stats:?}");

@@ -156,9 +156,10 @@ impl Series {
     pub(crate) fn succeed(&mut self, at: Timestamp, who: u64, limits: &Limits) -> Counting {
         self.roll(at, limits);
         let Some(open) = self.open_mut(bucket_of(at)) else { return Counting::Late };
-        if !open.succeed(who) {
+        if !open.succeeding.add(who) {
             return Counting::Known;
         }
+        open.successes = u32::try_from(open.succeeding.estimate()).unwrap_or(u32::MAX);
         if self.previous.over || self.running.over || self.hour_over {
             self.judge(limits);
         }

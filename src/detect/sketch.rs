@@ -5,7 +5,7 @@
 //! (`1.04 / sqrt(2048)`) at every size; the estimator is Ertl's improved one (arXiv 1702.01284, section 4), which needs no
 //! table of measured biases and no switch between estimators at small sizes.
 //!
-//! Memory: 32 bytes of frame, up to 64 × 8 bytes while exact, 2 KiB from then on.
+//! Memory: 32 bytes of frame, up to 64 × 8 bytes while exact, 2.2 KiB from then on.
 //!
 //! Not here: removing members, and intersections (their error is that of the larger set).
 
@@ -31,7 +31,56 @@ pub(crate) enum Sketch {
     /// The mixed hashes themselves, ascending.
     Exact(Vec<u64>),
     /// The largest rank seen by each register.
-    Registers(Vec<u8>),
+    Registers(Registers),
+}
+
+/// The registers, and how many hold each rank: all that the estimate is made of, so that reading it does not mean reading
+/// them all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Registers {
+    ranks: Vec<u8>,
+    histogram: [u16; MAX_RANK + 1],
+}
+
+impl Serialize for Registers {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.ranks.serialize(serializer)
+    }
+}
+
+impl From<Vec<u8>> for Registers {
+    fn from(ranks: Vec<u8>) -> Self {
+        let mut histogram = [0; MAX_RANK + 1];
+        for rank in &ranks {
+            if let Some(count) = histogram.get_mut(usize::from(*rank)) {
+                *count += 1;
+            }
+        }
+        Self { ranks, histogram }
+    }
+}
+
+impl Registers {
+    /// Raises register `index` to `rank`; answers whether that changed it.
+    fn raise(&mut self, index: usize, rank: u8) -> bool {
+        let Some(known) = self.ranks.get_mut(index).filter(|known| **known < rank) else { return false };
+        if let Some(count) = self.histogram.get_mut(usize::from(*known)) {
+            *count -= 1;
+        }
+        *known = rank;
+        if let Some(count) = self.histogram.get_mut(usize::from(rank)) {
+            *count += 1;
+        }
+        true
+    }
+
+    /// Shows `hash` to its register; answers whether that changed it.
+    fn show(&mut self, hash: u64) -> bool {
+        // The bit below the rank's ends the run of zeros.
+        let rest = hash << INDEX_BITS | 1 << (INDEX_BITS - 1);
+        #[expect(clippy::cast_possible_truncation, reason = "an index of 11 bits and a rank of at most 54")]
+        self.raise((hash >> RANK_BITS) as usize, rest.leading_zeros() as u8 + 1)
+    }
 }
 
 /// A sketch as it was stored, before it is believed.
@@ -57,7 +106,7 @@ impl TryFrom<Stored> for Sketch {
             Stored::Registers(ranks)
                 if ranks.len() == REGISTERS && ranks.iter().all(|rank| usize::from(*rank) <= MAX_RANK) =>
             {
-                Ok(Self::Registers(ranks))
+                Ok(Self::Registers(ranks.into()))
             }
             Stored::Exact(_) | Stored::Registers(_) => Err(Misshapen),
         }
@@ -85,21 +134,23 @@ impl Sketch {
                     self.add_mixed(*member);
                 }
             }
-            Self::Registers(ranks) => {
-                for (mine, theirs) in self.registers().iter_mut().zip(ranks) {
-                    *mine = (*mine).max(*theirs);
+            Self::Registers(theirs) => {
+                self.widen();
+                let Self::Registers(mine) = self else { return };
+                for (index, rank) in theirs.ranks.iter().enumerate() {
+                    mine.raise(index, *rank);
                 }
             }
         }
     }
 
-    /// Number of members: exact up to 64. Reads all registers, so ask only after a change.
+    /// Number of members: exact up to 64.
     pub(crate) fn estimate(&self) -> u64 {
         match self {
             Self::Exact(members) => members.len() as u64,
-            Self::Registers(ranks) => {
+            Self::Registers(registers) => {
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, below 2^64")]
-                let rounded = estimate(ranks).round() as u64;
+                let rounded = estimate(&registers.histogram).round() as u64;
                 rounded
             }
         }
@@ -116,7 +167,7 @@ impl Sketch {
     pub(crate) fn heap_bytes(&self) -> usize {
         match self {
             Self::Exact(members) => members.capacity() * size_of::<u64>(),
-            Self::Registers(ranks) => ranks.capacity(),
+            Self::Registers(registers) => registers.ranks.capacity(),
         }
     }
 
@@ -129,26 +180,23 @@ impl Sketch {
                     true
                 }
                 Err(_) => {
-                    raise(self.registers(), hash);
+                    self.widen();
+                    self.add_mixed(hash);
                     true
                 }
             },
-            Self::Registers(ranks) => raise(ranks, hash),
+            Self::Registers(registers) => registers.show(hash),
         }
     }
 
-    /// The registers, made from the exact members if there are none yet.
-    fn registers(&mut self) -> &mut [u8] {
+    /// Members kept by themselves are counted by registers from now on.
+    fn widen(&mut self) {
         if let Self::Exact(members) = self {
-            let mut ranks = vec![0; REGISTERS];
+            let mut registers = Registers::from(vec![0; REGISTERS]);
             for member in members {
-                raise(&mut ranks, *member);
+                registers.show(*member);
             }
-            *self = Self::Registers(ranks);
-        }
-        match self {
-            Self::Registers(ranks) => ranks,
-            Self::Exact(_) => &mut [],
+            *self = Self::Registers(registers);
         }
     }
 }
@@ -161,32 +209,9 @@ fn mix(hash: u64) -> u64 {
     hash ^ (hash >> 33)
 }
 
-/// Shows `hash` to its register; answers whether that changed it.
-fn raise(ranks: &mut [u8], hash: u64) -> bool {
-    #[expect(clippy::cast_possible_truncation, reason = "an index of 11 bits and a rank of at most 54")]
-    let (index, rank) = {
-        // The bit below the rank's ends the run of zeros.
-        let rest = hash << INDEX_BITS | 1 << (INDEX_BITS - 1);
-        ((hash >> RANK_BITS) as usize, rest.leading_zeros() as u8 + 1)
-    };
-    match ranks.get_mut(index) {
-        Some(known) if *known < rank => {
-            *known = rank;
-            true
-        }
-        _ => false,
-    }
-}
-
 /// Ertl's improved raw estimator.
-fn estimate(ranks: &[u8]) -> f64 {
-    let mut histogram = [0_u32; MAX_RANK + 1];
-    for rank in ranks {
-        if let Some(count) = histogram.get_mut(usize::from(*rank)) {
-            *count += 1;
-        }
-    }
-    let [zeros, counts @ .., full] = &histogram;
+fn estimate(histogram: &[u16; MAX_RANK + 1]) -> f64 {
+    let [zeros, counts @ .., full] = histogram;
     #[expect(clippy::cast_precision_loss, reason = "2048")]
     let registers = REGISTERS as f64;
     let mut sum = registers * tau(1.0 - f64::from(*full) / registers);

@@ -1,6 +1,6 @@
 //! What is counted in one bucket, while it counts and after.
 //!
-//! Invariant: the counts are those of the sketches (more than a thousand sign-ins: to a sixty-fourth); the threshold is worked out again only when it may matter.
+//! Invariant: the counts are those of the sketches; the threshold is worked out again only when it may matter.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,9 +9,6 @@ use super::judge::{Judge, Limits};
 use super::season::Normal;
 use crate::detect::sketch::Sketch;
 use crate::event::Timestamp;
-
-/// Sign-ins up to which each is read at once.
-const EXACT: u32 = 1024;
 
 /// A bucket that still counts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,8 +20,6 @@ pub(super) struct Open {
     pub(super) redeemed: u32,
     pub(super) failures: u32,
     pub(super) successes: u32,
-    /// Changes of `succeeding` that `successes` does not show yet.
-    unread: u32,
     pub(super) normal: Normal,
     /// From so many failures on it is a spike, as of `judged_with` sign-ins. More sign-ins only raise it.
     threshold: u64,
@@ -52,26 +47,11 @@ impl Open {
             redeemed: 0,
             failures: 0,
             successes: 0,
-            unread: 0,
             normal,
             threshold: 0,
             judged_with: None,
             over: false,
         }
-    }
-
-    /// Counts a sign-in; answers whether it may be a new one.
-    pub(super) fn succeed(&mut self, who: u64) -> bool {
-        if !self.succeeding.add(who) {
-            return false;
-        }
-        self.unread += 1;
-        // Reading a large sketch costs more than counting in it, and a sixty-fourth more or less decides nothing.
-        if self.successes < EXACT || self.unread.saturating_mul(64) >= self.successes {
-            self.successes = u32::try_from(self.succeeding.estimate()).unwrap_or(u32::MAX);
-            self.unread = 0;
-        }
-        true
     }
 
     /// Looks again whether it is over.
