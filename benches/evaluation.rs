@@ -23,6 +23,8 @@ use authspike::detect::Config;
 use authspike::simulate::parse;
 use clap::Parser;
 
+#[path = "evaluation/flood.rs"]
+mod flood;
 #[path = "evaluation/suite.rs"]
 mod suite;
 #[path = "evaluation/tables.rs"]
@@ -57,6 +59,9 @@ struct Options {
     /// Tenants at one time; each takes memory of its own
     #[arg(long, default_value_t = 2)]
     jobs: usize,
+    /// Instead of all this: a day's flood of so many addresses used once, and one slow attacker in it
+    #[arg(long)]
+    flood: Option<u32>,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -74,6 +79,10 @@ pub struct Measured {
 
 fn main() {
     let options = Options::parse();
+    if let Some(addresses) = options.flood {
+        flooded(addresses);
+        return;
+    }
     let watch = Stopwatch::start();
     let tenants: Vec<Tenant> = options
         .sizes
@@ -156,4 +165,21 @@ fn measure(tenant: Tenant, options: &Options) -> Measured {
         detectors: played.ledgers.iter().map(|(name, _)| *name).collect(),
         events,
     }
+}
+
+/// Stops with a panic when the memory bound did not hold or the slow attacker was not found.
+fn flooded(addresses: u32) {
+    let watch = Stopwatch::start();
+    let flooded = flood::play(addresses);
+    let bound = Config::default().max_state_bytes;
+    println!("| addresses used once | {addresses} |\n|---|---|");
+    println!("| the slow attacker found after his try number | {:?} |", flooded.found_after);
+    println!("| most memory of the process, MiB | {} of {} |", flooded.resident_bytes >> 20, bound >> 20);
+    println!("| entities | {} of {} |", flooded.entities, flooded.max_entities);
+    println!("| evicted | {} |", flooded.evictions);
+    println!("| first contacts forgotten while in a window | {} |", flooded.forgotten);
+    println!("| findings | {} |", flooded.findings);
+    println!("| seconds | {:.0} |", watch.elapsed().as_secs_f64());
+    assert!(flooded.found_after.is_some(), "the slow attacker was not found");
+    assert!(flooded.resident_bytes <= bound, "the memory bound did not hold");
 }

@@ -5,7 +5,7 @@
 //! (`1.04 / sqrt(2048)`) at every size; the estimator is Ertl's improved one (arXiv 1702.01284, section 4), which needs no
 //! table of measured biases and no switch between estimators at small sizes.
 //!
-//! Memory: 32 bytes of frame, up to 64 × 8 bytes while exact, 2.2 KiB from then on.
+//! Memory: 144 bytes of frame, up to 64 × 8 bytes while exact, 2 KiB from then on.
 //!
 //! Not here: removing members, and intersections (their error is that of the larger set).
 

@@ -25,6 +25,9 @@ use crate::finding::{self, BaselineEvidence, BaselineSource, EntityKind, Finding
 const GATHERING: usize = 5;
 /// See [`GATHERING`].
 const GATHERING_MILLIS: i64 = 600_000;
+/// Failing accounts an hour that are an attack on a tenant of which nothing is known, not even that anybody gets in: more
+/// than a tenant of half a million accounts has.
+const MANY_FAILURES: u64 = 2000;
 /// What marks, among those who signed in, an account that was locked on a day.
 const LOCKED: u64 = 0x6c6f_636b_6564_0000;
 
@@ -109,6 +112,8 @@ impl TenantState {
             minimum: self.thresholds.tenant_minimum,
             chance: self.population.chance(self.thresholds.budget),
             failures_per_success: self.population.phi(),
+            // Where only failures are reported, there is nothing to hold them against on the first day.
+            cold_minimum: if self.has_succeeded { Limits::default().cold_minimum } else { MANY_FAILURES },
             elsewhere: self.pulse.more_than_usual(),
             ..Limits::default()
         };
@@ -191,8 +196,7 @@ impl Detector {
     fn judge_series(&mut self, counter: Counter, parties: &Parties, at: Timestamp, found: &mut Vec<Finding>) {
         let key = Key::tenant(parties.tenant, counter);
         let Some(tenant) = self.tenants.get(usize::from(parties.tenant)) else { return };
-        let believed = |alarm: &Alarm| *alarm != Alarm::Ceiling || tenant.has_succeeded || counter != Counter::Tenant;
-        let alarm = tenant.series(counter).alarm().filter(believed);
+        let alarm = tenant.series(counter).alarm();
         let Some(id) = self.of_key.get(&key).copied() else {
             if let Some(alarm) = alarm {
                 self.open_tenant(counter, parties.tenant, alarm, at, found);

@@ -29,11 +29,6 @@ impl Detector {
         let finding = self.finding_of(&Key::tenant(place, counter));
         let (verdict, because) = match series.alarm() {
             Some(Alarm::Drift) => (Verdict::Spike, "what is beyond normal has added up to more than chance".to_owned()),
-            // It opens a finding at once, unless there is nothing to hold failures against.
-            Some(Alarm::Ceiling) if finding.is_none() => (
-                Verdict::WithinFactor,
-                "nobody has signed in there yet, so no number of failures is too many".to_owned(),
-            ),
             Some(Alarm::Ceiling | Alarm::Spike) => {
                 (Verdict::Spike, format!("{} is at or above the threshold of {}", window.failures, window.threshold))
             }

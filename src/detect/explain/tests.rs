@@ -208,11 +208,12 @@ fn an_instance_is_explained_by_its_series() {
     assert_eq!((fired.verdict, fired.entity.value.as_str()), (Verdict::Spike, "ins_1"));
     assert!(fired.finding.is_some() && fired.judged() >= fired.window.threshold, "{fired:?}");
 
-    let nobody = first(&after("{}", attack(3000)), "ins_1");
+    // Of an instance where nobody was ever seen to get in, a thousand failures may be an ordinary hour.
+    let nobody = first(&after("{}", attack(1000)), "ins_1");
     assert_eq!((nobody.verdict, nobody.finding), (Verdict::WithinFactor, None));
-    assert!(nobody.because.contains("nobody has signed in"), "{}", nobody.because);
+    assert!(first(&after("{}", attack(3000)), "ins_1").finding.is_some());
     let later = event(3 * 3_600_000, Outcome::Failure, "11.9.9.9", "user_9");
-    let over = first(&after("{}", attack(3000).chain([later])), "ins_1");
+    let over = first(&after("{}", attack(1000).chain([later])), "ins_1");
     assert_eq!(over.verdict, Verdict::BelowMinimum, "hours later the series stands at now");
 }
 

