@@ -7,7 +7,7 @@
 //!
 //! How an event is judged: it is counted for its address, its network and its account (`count`, `entity`, `window`) and
 //! for its tenant (`tenant`, `series`); the counts are held against what is normal there (`baseline`, `population`); if
-//! they are out of all proportion (`rules`, `judge`), an `episode` opens.
+//! they are out of all proportion (`rules`, `judge`), an `episode` opens; what is one attack is told as one (`campaign`).
 //!
 //! Not here: reading the log, storing snapshots, publishing figures (`pipeline`).
 
@@ -20,6 +20,7 @@ use crate::finding::{EntityKind, Finding, Learning, Lifecycle, Rule};
 
 pub mod allow;
 mod baseline;
+mod campaign;
 mod cold;
 mod config;
 mod count;
@@ -32,6 +33,7 @@ mod heavy;
 mod judge;
 mod key;
 mod mistyped;
+mod outage;
 pub mod overrides;
 mod population;
 mod pulse;

@@ -8,24 +8,21 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+mod compromise;
+
 use super::heavy::HeavyHitters;
-use super::key::{Counter, Key, pair};
+use super::key::{Counter, Key};
 use super::recent::SignIn;
 use super::rules::Span;
 use super::shape::{self, Figures};
 use super::tally::{Distinct, OF_ENTITY, OF_TENANT};
 use crate::event::{Address, Network, Outcome, Tenant, Timestamp};
 use crate::finding::{
-    self, BaselineEvidence, Compromise, Compromised, Entity, EntityKind, Evidence, Finding, Lifecycle, Likelihood,
-    Severity, Shape, Totals, WindowEvidence,
+    self, BaselineEvidence, Entity, EntityKind, Evidence, Finding, Lifecycle, Likelihood, Severity, Shape, Totals,
+    WindowEvidence,
 };
+use compromise::{Compromises, pair_of};
 
-/// Compromised accounts listed in a finding; more than a team can lock by hand, few enough for one SIEM record.
-const MAX_COMPROMISED: usize = 250;
-/// Suspected ones.
-const MAX_SUSPECTED: usize = 250;
-/// The same for a tenant: a query is run over them, and a day's travellers are among them.
-const MAX_SUSPECTED_OF_TENANT: usize = 2000;
 /// Different reasons, user agents or networks counted per episode; Clerk has about 50 codes for a sign-in.
 const MAX_COUNTED: u32 = 32;
 /// Rows a finding shows.
@@ -97,33 +94,6 @@ pub(crate) struct Opening {
     pub(crate) baseline: BaselineEvidence,
     /// The watermark.
     pub(crate) now: Timestamp,
-}
-
-/// Accounts, each once: the first by name, all of them counted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Compromises {
-    listed: Vec<Compromised>,
-    accounts: Distinct,
-}
-
-impl Compromises {
-    fn new(capacity: u32) -> Self {
-        Self { listed: Vec::new(), accounts: Distinct::new(capacity) }
-    }
-
-    fn add(&mut self, max: usize, hash: u64, compromised: impl FnOnce() -> Compromised) {
-        if self.accounts.contains(hash) {
-            return;
-        }
-        self.accounts.add(hash, String::new);
-        if self.listed.len() < max {
-            self.listed.push(compromised());
-        }
-    }
-
-    fn total(&self) -> u64 {
-        self.accounts.total()
-    }
 }
 
 impl Episode {
@@ -204,16 +174,6 @@ impl Episode {
         self.network.as_ref() == Some(network)
     }
 
-    /// Whether the event comes from an address that took part.
-    pub(crate) fn implicates(&self, sign_in: &SignIn) -> bool {
-        sign_in.ip.is_some_and(|ip| self.addresses.contains(Key::address(0, Address::of(ip)).bits()))
-    }
-
-    /// Whether the account with these bits is named as broken into, or may be.
-    pub(crate) fn names(&self, account: u64) -> bool {
-        self.compromised.accounts.contains(account) || self.suspected.accounts.contains(account)
-    }
-
     pub(crate) const fn is_closed(&self) -> bool {
         self.closed_at.is_some()
     }
@@ -271,18 +231,6 @@ impl Episode {
         self.absorb_compromise(sign_in, address);
     }
 
-    /// A success after the end of the attack; answers whether it names an account that was not named before.
-    pub(crate) fn absorb_late(&mut self, sign_in: &SignIn) -> bool {
-        let named = |episode: &Self| {
-            // Of a whole tenant there is always somebody on a journey.
-            let suspected = if episode.key.counter == Counter::Tenant { 0 } else { episode.suspected.total() };
-            episode.compromised.total() + suspected
-        };
-        let before = named(self);
-        self.absorb_compromise(sign_in, sign_in.ip.map(Address::of));
-        named(self) > before
-    }
-
     fn absorb_failure(&mut self, sign_in: &SignIn) {
         self.totals.failures += 1;
         self.totals.unknown_identifiers += u64::from(sign_in.reason.as_deref() == Some("form_identifier_not_found"));
@@ -321,42 +269,6 @@ impl Episode {
         if let Some(user_agent) = &sign_in.user_agent {
             self.user_agents.add(&**user_agent, 1);
         }
-    }
-
-    fn absorb_compromise(&mut self, sign_in: &SignIn, address: Option<Address>) {
-        let how = if sign_in.outcome == Outcome::Success {
-            Compromise::SignedIn
-        } else if sign_in.outcome == Outcome::PasswordCorrectStopped {
-            Compromise::PasswordCorrect
-        } else {
-            return;
-        };
-        // An account that always signs in from there is a victim's neighbour, not a victim.
-        let (Some(account), true) = (&sign_in.account, sign_in.novel) else { return };
-        // Of many addresses with a few failures each some are people who mistype away from home. An address that failed for
-        // several accounts and now gets in to another is no such person.
-        let is_busy = address.is_some_and(|address| self.busy.contains(Key::address(0, address).bits()));
-        let others_failed_there = is_busy && !self.pairs.contains(pair_of(sign_in));
-        let (sure, likely) = match self.key.counter {
-            // Where many people sign in, one who had not before may be just that.
-            Counter::Address | Counter::Network => (self.strange, true),
-            Counter::Account => (self.implicates(sign_in), true),
-            // Whoever has just mistyped is a person.
-            Counter::Tenant => (others_failed_there, sign_in.strange && !self.pairs.contains(pair_of(sign_in))),
-            Counter::AddressCodes | Counter::AccountCodes | Counter::TenantLocks | Counter::TenantOutage => return,
-        };
-        let (list, max) = match (sure, likely) {
-            (true, _) => (&mut self.compromised, MAX_COMPROMISED),
-            (false, true) if self.key.counter == Counter::Tenant => (&mut self.suspected, MAX_SUSPECTED_OF_TENANT),
-            (false, true) => (&mut self.suspected, MAX_SUSPECTED),
-            (false, false) => return,
-        };
-        list.add(max, Key::account(0, account).bits(), || Compromised {
-            account: account.to_string(),
-            address: address.map(|address| address.to_string()),
-            at: sign_in.at,
-            how,
-        });
     }
 
     /// Judges severity and shape anew; answers whether a revision should not wait.
@@ -464,10 +376,4 @@ impl Episode {
             shapes: self.likelihoods(),
         }
     }
-}
-
-fn pair_of(sign_in: &SignIn) -> u64 {
-    let address = sign_in.ip.map_or(0, |ip| Key::address(0, Address::of(ip)).bits());
-    let account = sign_in.account.as_ref().map_or(0, |account| Key::account(0, account).bits());
-    pair(address, account)
 }

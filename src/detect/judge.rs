@@ -18,11 +18,6 @@ use super::{Detector, minutes};
 use crate::event::{Address, Network, Outcome, Timestamp};
 use crate::finding::{self, Finding, Lifecycle, Verdict, WindowEvidence};
 
-/// Addresses of one network with a finding of their own that make it a finding about the network.
-const PROMOTING_ADDRESSES: usize = 3;
-/// Address findings that tell of one distributed attack each for itself; further ones are only named in it.
-const MAX_MEMBERS: usize = 10;
-
 impl Detector {
     /// Opens an episode, or adds the event to the one that is there.
     pub(super) fn judge(&mut self, place: u32, outcome: Outcome, at: Timestamp, found: &mut Vec<Finding>) {
@@ -130,7 +125,14 @@ impl Detector {
     }
 
     /// Opens an episode of the entity at `place`, or adds it to the attack it is part of.
-    fn open_entity(&mut self, place: u32, span: Span, at: Timestamp, part_of: Option<Uuid>, found: &mut Vec<Finding>) {
+    pub(super) fn open_entity(
+        &mut self,
+        place: u32,
+        span: Span,
+        at: Timestamp,
+        part_of: Option<Uuid>,
+        found: &mut Vec<Finding>,
+    ) {
         let Some(entity) = self.entities.get(place) else { return };
         let (key, counts) = (entity.key(), entity.window.generations());
         let Some(judgement) = self.judgement(entity, span, at) else { return };
@@ -215,63 +217,6 @@ impl Detector {
         }
         if let Some(id) = self.episodes.iter().find(|(_, episode)| episode.is_closed()).map(|(id, _)| *id) {
             self.forget(id);
-        }
-    }
-
-    /// The attack that an entity crossing its threshold is part of.
-    fn whole(&self, key: &Key, parties: &Parties, strange: bool) -> Option<Uuid> {
-        let open = |key: Key| {
-            let episode = self.of_key.get(&key).and_then(|id| self.episodes.get(id));
-            episode.filter(|episode| !episode.is_closed()).map(Episode::finding_id)
-        };
-        match key.counter {
-            Counter::Address => parties
-                .network
-                .and_then(open)
-                .or_else(|| open(Key::tenant(key.tenant, Counter::Tenant)).filter(|_| strange)),
-            Counter::Network => open(Key::tenant(key.tenant, Counter::Tenant)).filter(|_| strange),
-            Counter::Account
-            | Counter::AddressCodes
-            | Counter::AccountCodes
-            | Counter::Tenant
-            | Counter::TenantLocks
-            | Counter::TenantOutage => None,
-        }
-        .or_else(|| {
-            // The same entity again, within the hour.
-            self.of_key.get(key).and_then(|id| self.episodes.get(id)).map(Episode::finding_id)
-        })
-    }
-
-    /// Whether the entity is only named in `whole`: an address of a network that is told as one, or one of many of a
-    /// distributed attack.
-    fn folds(&self, key: &Key, whole: Uuid) -> bool {
-        let Some(of) = self.episodes.values().find(|episode| episode.finding_id() == whole) else { return false };
-        let members = || self.episodes.values().filter(|episode| episode.correlation() == Some(whole)).count();
-        (of.key.counter == Counter::Network && key.counter == Counter::Address)
-            || (of.key.counter == Counter::Tenant && members() >= MAX_MEMBERS)
-    }
-
-    fn fold(&mut self, place: u32, whole: Uuid, address: Option<Address>) {
-        self.stats.folded += 1;
-        if let Some(episode) = self.episodes.values_mut().find(|episode| episode.finding_id() == whole) {
-            episode.fold(address);
-        }
-        if let Some(entity) = self.entities.get_mut(place) {
-            entity.baseline.freeze(generation_of(entity.window.newest()));
-            entity.window.clear_day();
-        }
-    }
-
-    /// Several addresses of one network were found: from now on it is the network that attacks.
-    fn promote(&mut self, parties: &Parties, at: Timestamp, found: &mut Vec<Finding>) {
-        let Some(network) = parties.network.filter(|network| !self.of_key.contains_key(network)) else { return };
-        let of_network = |episode: &&Episode| episode.key.counter == Counter::Address && episode.is_of(&network);
-        if self.episodes.values().filter(of_network).count() < PROMOTING_ADDRESSES {
-            return;
-        }
-        if let Some(place) = self.entities.find(&network, network.hash()) {
-            self.open_entity(place, Span::Fast, at, None, found);
         }
     }
 

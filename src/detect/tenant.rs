@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::count::Parties;
-use super::episode::{Episode, Opening};
+use super::episode::Opening;
 use super::key::{Counter, Key, pair};
 use super::population::Population;
 use super::pulse::{Outage, Pulse};
@@ -20,11 +20,6 @@ use super::{Config, Detector};
 use crate::event::{Outcome, Tenant, Timestamp};
 use crate::finding::{self, BaselineEvidence, BaselineSource, EntityKind, Finding, Learning, WindowEvidence};
 
-/// Findings about addresses where nobody signs in, within ten minutes, that are one attack whatever the series says: on
-/// its own not one of them is to be expected in a month.
-const GATHERING: usize = 5;
-/// See [`GATHERING`].
-const GATHERING_MILLIS: i64 = 600_000;
 /// Failing accounts an hour that are an attack on a tenant of which nothing is known, not even that anybody gets in: more
 /// than a tenant of half a million accounts has.
 const MANY_FAILURES: u64 = 2000;
@@ -95,7 +90,7 @@ impl TenantState {
         self.outage(at).is_some()
     }
 
-    fn outage(&self, at: Timestamp) -> Option<Outage> {
+    pub(super) fn outage(&self, at: Timestamp) -> Option<Outage> {
         self.pulse.outage(at, self.strange.expected_sign_ins())
     }
 
@@ -189,10 +184,6 @@ impl Detector {
         }
     }
 
-    fn has_outage(&self, tenant: u16) -> bool {
-        self.of_key.contains_key(&Key::tenant(tenant, Counter::TenantOutage))
-    }
-
     fn judge_series(&mut self, counter: Counter, parties: &Parties, at: Timestamp, found: &mut Vec<Finding>) {
         let key = Key::tenant(parties.tenant, counter);
         let Some(tenant) = self.tenants.get(usize::from(parties.tenant)) else { return };
@@ -229,7 +220,14 @@ impl Detector {
         }
     }
 
-    fn open_tenant(&mut self, counter: Counter, place: u16, alarm: Alarm, at: Timestamp, found: &mut Vec<Finding>) {
+    pub(super) fn open_tenant(
+        &mut self,
+        counter: Counter,
+        place: u16,
+        alarm: Alarm,
+        at: Timestamp,
+        found: &mut Vec<Finding>,
+    ) {
         let Some(tenant) = self.tenants.get(usize::from(place)) else { return };
         let limits = tenant.limits(counter);
         let reading = tenant.series(counter).reading(alarm, &limits);
@@ -255,71 +253,6 @@ impl Detector {
         }
     }
 
-    /// Many addresses were found within minutes: they are one attack, even where the series is not alarmed.
-    pub(super) fn gather(&mut self, parties: &Parties, at: Timestamp, found: &mut Vec<Finding>) {
-        if self.of_key.contains_key(&Key::tenant(parties.tenant, Counter::Tenant)) {
-            return;
-        }
-        let since = self.watermark.now().plus_millis(-GATHERING_MILLIS);
-        let is_fresh = |episode: &Episode| {
-            let key = episode.key;
-            key.counter == Counter::Address
-                && key.tenant == parties.tenant
-                && episode.opened_at() >= since
-                && episode.is_strange()
-                && episode.correlation().is_none()
-        };
-        if self.episodes.values().filter(|episode| is_fresh(episode)).count() < GATHERING {
-            return;
-        }
-        self.open_tenant(Counter::Tenant, parties.tenant, Alarm::Spike, at, found);
-        let whole = self.of_key.get(&Key::tenant(parties.tenant, Counter::Tenant)).and_then(|id| self.episodes.get(id));
-        let whole = whole.map(Episode::finding_id);
-        for episode in self.episodes.values_mut().filter(|episode| is_fresh(episode)) {
-            episode.join(whole);
-        }
-    }
-
-    fn judge_outage(&mut self, place: u16, at: Timestamp, found: &mut Vec<Finding>) {
-        let key = Key::tenant(place, Counter::TenantOutage);
-        let Some(tenant) = self.tenants.get(usize::from(place)) else { return };
-        let (outage, id) = (tenant.outage(at), self.of_key.get(&key).copied());
-        match (outage, id) {
-            (None, None) => {}
-            (Some(outage), None) => {
-                let opening = Opening {
-                    key,
-                    span: Span::Fast,
-                    tenant: tenant.tenant.clone(),
-                    entity: entity(&tenant.tenant),
-                    correlation: None,
-                    network: None,
-                    strange: false,
-                    peak: outage_evidence(&outage, tenant.population.phi(), at),
-                    baseline: BaselineEvidence {
-                        source: BaselineSource::Tenant,
-                        per_day: 0.0,
-                        observed_seconds: 0,
-                        learning: tenant.population.learning(self.watermark.now()),
-                    },
-                    now: self.watermark.now(),
-                };
-                self.open(opening, outage.failures, at, found);
-            }
-            (outage, Some(id)) => {
-                let is_theirs = self.recent.newest().is_some_and(|newest| !newest.strange);
-                if self.episodes.get(&id).is_some_and(|episode| !episode.is_closed()) {
-                    if is_theirs {
-                        self.advance(id, None, outage.is_some(), at, found);
-                    }
-                } else if outage.is_some() {
-                    self.forget(id);
-                    self.judge_outage(place, at, found);
-                }
-            }
-        }
-    }
-
     /// An episode of a tenant is over: its series learns again.
     pub(super) fn thaw(&mut self, key: &Key) {
         if matches!(key.counter, Counter::Tenant | Counter::TenantLocks)
@@ -330,7 +263,7 @@ impl Detector {
     }
 }
 
-fn entity(tenant: &Tenant) -> finding::Entity {
+pub(super) fn entity(tenant: &Tenant) -> finding::Entity {
     finding::Entity { kind: EntityKind::Tenant, value: tenant.to_string() }
 }
 
@@ -359,21 +292,5 @@ pub(super) fn baseline(reading: &Reading) -> BaselineEvidence {
             Maturity::Provisional => Learning::Provisional,
             Maturity::Learned => Learning::Learned,
         },
-    }
-}
-
-fn outage_evidence(outage: &Outage, phi: f64, at: Timestamp) -> WindowEvidence {
-    let expected = outage.expected_successes * phi;
-    #[expect(clippy::cast_precision_loss, reason = "failures of ten minutes")]
-    let ratio = outage.failures as f64 / expected.max(1.0);
-    WindowEvidence {
-        start: outage.start,
-        end: at.max(outage.start),
-        failures: outage.failures,
-        distinct: outage.networks,
-        successes: outage.successes,
-        ratio: rounded(ratio, 10.0),
-        expected: rounded(expected, 1000.0),
-        threshold: super::pulse::OUTAGE_FAILURES.into(),
     }
 }
