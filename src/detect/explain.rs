@@ -150,7 +150,7 @@ impl Detector {
             count: 0,
             succeeding: 0,
             spread: 0,
-            phi: tenant.phi(key.counter, Span::Fast, 0, 0),
+            phi: tenant.population.phi(),
             chance: tenant.population.chance(tenant.thresholds.budget),
             in_outage: false,
             reported: false,

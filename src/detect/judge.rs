@@ -107,10 +107,7 @@ impl Detector {
             count,
             succeeding: counts.succeeding,
             spread: counts.spread,
-            phi: match span {
-                Span::Fast => tenant.phi(key.counter, span, counts.failures, counts.successes),
-                Span::Day => tenant.phi(key.counter, span, counts.failures, counts.succeeding),
-            },
+            phi: tenant.phi(key.counter, &generations, (span == Span::Day).then_some(&counts)),
             chance: tenant.population.chance(tenant.thresholds.budget),
             in_outage: tenant.in_outage(at) && !self.is_strange(&key),
             // Span::Day starts anew when a finding opens.

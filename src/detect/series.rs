@@ -159,8 +159,11 @@ impl Series {
         if !open.succeeding.add(who) {
             return Counting::Known;
         }
+        let before = open.successes;
         open.successes = u32::try_from(open.succeeding.estimate()).unwrap_or(u32::MAX);
-        if self.previous.over || self.running.over || self.hour_over {
+        // Where counting becomes estimating, one more may look like one less.
+        let is_less = open.successes < before;
+        if is_less || self.previous.over || self.running.over || self.hour_over {
             self.judge(limits);
         }
         Counting::Counted

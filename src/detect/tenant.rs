@@ -15,7 +15,7 @@ use super::population::Population;
 use super::pulse::{Outage, Pulse};
 use super::rules::{Span, Thresholds, rounded};
 use super::series::{Alarm, Limits, Maturity, Reading, Series};
-use super::window::{SLOTS, bucket_of, slot_of, start_of_slot};
+use super::window::{Counts, SLOTS, bucket_of, slot_of, start_of_slot};
 use super::{Config, Detector};
 use crate::event::{Outcome, Tenant, Timestamp};
 use crate::finding::{self, BaselineEvidence, BaselineSource, EntityKind, Finding, Learning, WindowEvidence};
@@ -71,18 +71,16 @@ impl TenantState {
         whole + rest * self.population.season(last)
     }
 
-    /// Accounts that fail per account that gets in: what is normal, or what is the case everywhere else at the moment. Of
-    /// codes, every sign-in may have asked for one.
-    pub(crate) fn phi(&self, counter: Counter, span: Span, failures: u64, successes: u64) -> f64 {
+    /// Accounts that fail per account that gets in: what is normal, or what is the case everywhere else at the moment or,
+    /// for a day, over the day; without the entity's own, which are `fast` and `day`. Of codes, every sign-in may have
+    /// asked for one.
+    pub(crate) fn phi(&self, counter: Counter, fast: &Counts, day: Option<&Counts>) -> f64 {
         if counter.is_codes() {
             return 1.0;
         }
-        let normal = self.population.phi();
-        let now = match span {
-            Span::Fast => self.pulse.phi(failures, successes),
-            Span::Day => self.pulse.day_phi(failures, successes),
-        };
-        now.map_or(normal, |now| if now > normal { now } else { normal })
+        let now = self.pulse.phi(fast.failures, fast.successes);
+        let today = day.and_then(|day| self.pulse.day_phi(day.failures, day.succeeding));
+        [now, today].into_iter().flatten().fold(self.population.phi(), |most, phi| if phi > most { phi } else { most })
     }
 
     /// Sign-in fails for everyone at `at`.

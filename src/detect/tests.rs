@@ -3,10 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use proptest::prelude::*;
+use uuid::Uuid;
 
 use super::*;
 use crate::event::{Account, Source};
 use crate::finding::{Compromise, Severity, Shape};
+
+mod campaigns;
 
 const START: i64 = 1_767_600_000_000;
 
@@ -315,7 +318,7 @@ proptest! {
         let mut detector = Detector::new(&config);
         drive(&mut detector, &history, 0.0, &mut found);
         detector.finish(&mut found);
-        let mut newest: HashMap<uuid::Uuid, Finding> = HashMap::new();
+        let mut newest: HashMap<Uuid, Finding> = HashMap::new();
         for finding in found {
             prop_assert!(finding.evidence.peak.ratio >= 50.0 || finding.evidence.peak.distinct >= 8);
             prop_assert!(finding.episode.first_seen_at <= finding.episode.last_seen_at);
