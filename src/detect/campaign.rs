@@ -12,11 +12,10 @@ use super::Detector;
 use super::count::Parties;
 use super::episode::Episode;
 use super::key::{Counter, Key};
-use super::rules::Span;
-use super::series::Alarm;
+use super::rules::{Span, float, rounded};
 use super::window::generation_of;
 use crate::event::{Address, Timestamp};
-use crate::finding::Finding;
+use crate::finding::{Finding, WindowEvidence};
 
 /// Addresses of one network with a finding of their own that make it a finding about the network.
 const PROMOTING_ADDRESSES: usize = 3;
@@ -63,9 +62,13 @@ impl Detector {
             || (of.key.counter == Counter::Tenant && members() >= MAX_MEMBERS)
     }
 
+    pub(super) fn episode_with(&mut self, finding_id: Uuid) -> Option<&mut Episode> {
+        self.episodes.values_mut().find(|episode| episode.finding_id() == finding_id)
+    }
+
     pub(super) fn fold(&mut self, place: u32, whole: Uuid, address: Option<Address>) {
         self.stats.folded += 1;
-        if let Some(episode) = self.episodes.values_mut().find(|episode| episode.finding_id() == whole) {
+        if let Some(episode) = self.episode_with(whole) {
             episode.fold(address);
         }
         if let Some(entity) = self.entities.get_mut(place) {
@@ -100,10 +103,27 @@ impl Detector {
                 && episode.is_strange()
                 && episode.correlation().is_none()
         };
-        if self.episodes.values().filter(|episode| is_fresh(episode)).count() < GATHERING {
+        let fresh: Vec<&Episode> = self.episodes.values().filter(|episode| is_fresh(episode)).collect();
+        if fresh.len() < GATHERING {
             return;
         }
-        self.open_tenant(Counter::Tenant, parties.tenant, Alarm::Spike, at, found);
+        // Judged together: what they did against what was normal for all of them.
+        let peaks = fresh.iter().map(|episode| *episode.peak());
+        let Some(peak) = peaks.reduce(|sum, one| WindowEvidence {
+            start: sum.start.min(one.start),
+            end: at,
+            failures: sum.failures + one.failures,
+            distinct: sum.distinct + one.distinct,
+            successes: sum.successes + one.successes,
+            ratio: 0.0,
+            expected: sum.expected + one.expected,
+            threshold: sum.threshold + one.threshold,
+        }) else {
+            return;
+        };
+        let ratio = rounded(float(peak.distinct) / peak.expected, 10.0);
+        let only = fresh.iter().filter_map(|episode| episode.address()).collect();
+        self.open_gathered(parties.tenant, WindowEvidence { ratio, ..peak }, only, at, found);
         let whole = self.of_key.get(&Key::tenant(parties.tenant, Counter::Tenant)).and_then(|id| self.episodes.get(id));
         let whole = whole.map(Episode::finding_id);
         for episode in self.episodes.values_mut().filter(|episode| is_fresh(episode)) {

@@ -91,6 +91,8 @@ pub(crate) struct Opening {
     /// Nobody signs in from there.
     pub(crate) strange: bool,
     pub(crate) peak: WindowEvidence,
+    /// Addresses it is about so far, where it is not about all that its key stands for.
+    pub(crate) only: Option<Vec<Address>>,
     pub(crate) baseline: BaselineEvidence,
     /// The watermark.
     pub(crate) now: Timestamp,
@@ -101,7 +103,8 @@ impl Episode {
     pub(crate) fn open(opening: Opening) -> Self {
         let capacity = if opening.key.counter.kind() == EntityKind::Tenant { OF_TENANT } else { OF_ENTITY };
         let distinct = || Distinct::new(capacity);
-        let Opening { key, span, tenant, entity, correlation, network, strange, peak, baseline, now } = opening;
+        let Opening { key, span, tenant, entity, correlation, network, strange, peak, only: _, baseline, now } =
+            opening;
         Self {
             key,
             span,
@@ -154,6 +157,22 @@ impl Episode {
         self.correlation
     }
 
+    /// Its highest window.
+    pub(crate) const fn peak(&self) -> &WindowEvidence {
+        &self.peak
+    }
+
+    /// The address it is about, if it is about one.
+    pub(crate) fn address(&self) -> Option<Address> {
+        let ip = self.entity.value.split('/').next()?;
+        if self.key.counter == Counter::Address { ip.parse().ok().map(Address::of) } else { None }
+    }
+
+    /// An address with a finding of its own is part of this attack.
+    pub(crate) fn take_part(&mut self, address: Address) {
+        self.addresses.add(Key::address(0, address).bits(), || address.to_string());
+    }
+
     /// It turns out to be part of a larger attack; its next revision says so.
     pub(crate) fn join(&mut self, whole: Option<Uuid>) {
         self.correlation = whole;
@@ -200,7 +219,7 @@ impl Episode {
         self.folded += 1;
         self.grew = true;
         if let Some(address) = address {
-            self.addresses.add(Key::address(0, address).bits(), || address.to_string());
+            self.take_part(address);
         }
     }
 

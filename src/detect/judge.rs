@@ -159,9 +159,13 @@ impl Detector {
             network: parties.network.filter(|_| key.counter == Counter::Address),
             strange,
             peak,
+            only: None,
             baseline,
             now: self.watermark.now(),
         };
+        if let (Some(address), Some(whole)) = (address, whole.and_then(|whole| self.episode_with(whole))) {
+            whole.take_part(address);
+        }
         if self.open(opening, failures, at, found)
             && let Some(entity) = self.entities.get_mut(place)
         {
@@ -181,10 +185,14 @@ impl Detector {
             self.stats.suppressed += 1;
             return false;
         }
-        let (key, start) = (opening.key, opening.peak.start);
+        let (key, start, only) = (opening.key, opening.peak.start, opening.only.clone());
+        let is_one = |sign_in: &SignIn| {
+            let among = |only: &Vec<Address>| sign_in.ip.is_some_and(|ip| only.contains(&Address::of(ip)));
+            sign_in.at >= start && concerns(sign_in, &key) && only.as_ref().is_none_or(among)
+        };
         let mut episode = Episode::open(opening);
         let mut begun = false;
-        for sign_in in self.recent.iter().filter(|sign_in| sign_in.at >= start && concerns(sign_in, &key)) {
+        for sign_in in self.recent.iter().filter(|sign_in| is_one(sign_in)) {
             // What got in before the first failure is not the attacker's.
             begun |= key.counter.counts(sign_in.outcome);
             if begun {

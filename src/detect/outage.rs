@@ -35,6 +35,7 @@ impl Detector {
                     network: None,
                     strange: false,
                     peak: outage_evidence(&outage, tenant.population.phi(), at),
+                    only: None,
                     baseline: BaselineEvidence {
                         source: BaselineSource::Tenant,
                         per_day: 0.0,

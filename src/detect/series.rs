@@ -1,6 +1,6 @@
 //! Is a whole tenant failing more than it should? One series of counts, in buckets of five minutes of event time.
 //!
-//! What is counted are *independent* failures: how many different `who` failed in a bucket, by a [`Sketch`]. Two alarms
+//! What is counted are *independent* failures: how many different `who` failed in a bucket, by a sketch. Two alarms
 //! hold the counts against a learned week ([`season`]), one at once, one patient:
 //! - [`Alarm::Spike`]: one bucket has at least `minimum` failures, at least `ratio` times what is normal, and more than chance
 //!   (negative binomial, with the variance that the series itself shows) allows;
@@ -88,7 +88,7 @@ pub(crate) struct Series {
     first: u32,
     previous: Open,
     running: Open,
-    /// Closed, not yet learned; at most [`LAG`].
+    /// Closed, not yet learned; at most the lag of learning.
     waiting: VecDeque<Closed>,
     /// The buckets of the last hour before the open ones.
     recent: VecDeque<Closed>,

@@ -52,7 +52,9 @@ fn many_accounts(figures: &Figures) -> Vec<(Shape, f64)> {
     let tries = float(failures.max(1)) / float(figures.accounts.max(1));
     let codes = share(figures.code_failures, failures);
     // Of a leaked list 5 to 30 % exist at any one app; whoever only looks for accounts hardly meets a password prompt.
-    let enumeration = if figures.compromised > 0 { 0.0 } else { ramp(unknown, 0.94, 1.0) };
+    // Two more that exist are imagined: eight of eight say little.
+    let surely_unknown = share(figures.totals.unknown_identifiers, failures + 2);
+    let enumeration = if figures.compromised > 0 { 0.0 } else { ramp(surely_unknown, 0.94, 1.0) };
     // Rounds over accounts that exist.
     let spraying = ramp(tries, 1.2, 2.2) * (1.0 - ramp(unknown, 0.2, 0.5));
     // One account takes nearly all of it.
@@ -91,6 +93,7 @@ mod tests {
         assert_eq!(best(Counter::Address, 1000, 0, 1000), Shape::CredentialStuffing);
         assert_eq!(best(Counter::Address, 1500, 0, 500), Shape::PasswordSpraying);
         assert_eq!(best(Counter::Address, 1000, 995, 1000), Shape::Enumeration);
+        assert_eq!(best(Counter::Address, 8, 8, 8), Shape::CredentialStuffing, "too few to tell");
         assert_eq!(best(Counter::Address, 60, 0, 2), Shape::PasswordGuessing);
         assert_eq!(best(Counter::Account, 60, 0, 1), Shape::PasswordGuessing);
         assert_eq!(best(Counter::TenantLocks, 0, 0, 50), Shape::LockoutWave);

@@ -17,7 +17,7 @@ use super::rules::{Span, Thresholds, rounded};
 use super::series::{Alarm, Limits, Maturity, Reading, Series};
 use super::window::{Counts, SLOTS, bucket_of, slot_of, start_of_slot};
 use super::{Config, Detector};
-use crate::event::{Outcome, Tenant, Timestamp};
+use crate::event::{Address, Outcome, Tenant, Timestamp};
 use crate::finding::{self, BaselineEvidence, BaselineSource, EntityKind, Finding, Learning, WindowEvidence};
 
 /// Failing accounts an hour that are an attack on a tenant of which nothing is known, not even that anybody gets in: more
@@ -195,8 +195,9 @@ impl Detector {
         let Some(episode) = self.episodes.get(&id) else { return };
         let Some(newest) = self.recent.newest() else { return };
         let right_password = matches!(newest.outcome, Outcome::Success | Outcome::PasswordCorrectStopped);
+        // Without an alarm it is the attack of certain addresses; with one, of all from where nobody signs in.
         let concerns = if counter == Counter::Tenant {
-            newest.strange || right_password && episode.implicates(newest)
+            (newest.strange && alarm.is_some()) || episode.implicates(newest)
         } else {
             newest.outcome == Outcome::Locked
         };
@@ -213,41 +214,70 @@ impl Detector {
                 .map(|alarm| tenant.series(counter).reading(alarm, &limits))
                 .filter(|reading| episode.is_new_peak(rounded(reading.ratio(), 10.0)))
                 .map(|reading| evidence(&reading, &limits, at));
-            let keeps_open = alarm.is_some() && tenant.series(counter).is_in_excess(&limits);
+            let keeps_open = match alarm {
+                Some(_) => tenant.series(counter).is_in_excess(&limits),
+                None => counter == Counter::Tenant && newest.outcome == Outcome::Failure,
+            };
             self.advance(id, window, keeps_open, at, found);
         }
     }
 
-    pub(super) fn open_tenant(
+    fn open_tenant(&mut self, counter: Counter, place: u16, alarm: Alarm, at: Timestamp, found: &mut Vec<Finding>) {
+        let Some(tenant) = self.tenants.get(usize::from(place)) else { return };
+        let limits = tenant.limits(counter);
+        let reading = tenant.series(counter).reading(alarm, &limits);
+        let (peak, baseline) = (evidence(&reading, &limits, at), baseline(&reading));
+        self.open_series(Key::tenant(place, counter), peak, baseline, None, at, found);
+    }
+
+    /// An attack of the addresses `only`, whose windows together are `peak`.
+    pub(super) fn open_gathered(
         &mut self,
-        counter: Counter,
         place: u16,
-        alarm: Alarm,
+        peak: WindowEvidence,
+        only: Vec<Address>,
         at: Timestamp,
         found: &mut Vec<Finding>,
     ) {
         let Some(tenant) = self.tenants.get(usize::from(place)) else { return };
-        let limits = tenant.limits(counter);
-        let reading = tenant.series(counter).reading(alarm, &limits);
+        let limits = tenant.limits(Counter::Tenant);
+        let baseline = baseline(&tenant.strange.reading(Alarm::Spike, &limits));
+        #[expect(clippy::cast_precision_loss, reason = "minutes in milliseconds")]
+        let days = peak.end.millis_since(peak.start).max(1000) as f64 / 86_400_000.0;
+        let baseline = BaselineEvidence { per_day: rounded(peak.expected / days, 10.0), ..baseline };
+        self.open_series(Key::tenant(place, Counter::Tenant), peak, baseline, Some(only), at, found);
+    }
+
+    fn open_series(
+        &mut self,
+        key: Key,
+        peak: WindowEvidence,
+        baseline: BaselineEvidence,
+        only: Option<Vec<Address>>,
+        at: Timestamp,
+        found: &mut Vec<Finding>,
+    ) {
+        let Some(tenant) = self.tenants.get(usize::from(key.tenant)) else { return };
         let opening = Opening {
-            key: Key::tenant(place, counter),
+            key,
             span: Span::Fast,
             tenant: tenant.tenant.clone(),
             entity: entity(&tenant.tenant),
             correlation: None,
             network: None,
-            strange: counter == Counter::Tenant,
-            peak: evidence(&reading, &limits, at),
-            baseline: baseline(&reading),
+            strange: key.counter == Counter::Tenant,
+            peak,
+            only,
+            baseline,
             now: self.watermark.now(),
         };
-        if let Some(count) = self.stats.over_threshold.get_mut(counter.rule() as usize) {
+        if let Some(count) = self.stats.over_threshold.get_mut(key.counter.rule() as usize) {
             *count += 1;
         }
-        if self.open(opening, reading.observed, at, found)
-            && let Some(tenant) = self.tenants.get_mut(usize::from(place))
+        if self.open(opening, peak.failures, at, found)
+            && let Some(tenant) = self.tenants.get_mut(usize::from(key.tenant))
         {
-            tenant.series_mut(counter).freeze();
+            tenant.series_mut(key.counter).freeze();
         }
     }
 
