@@ -271,6 +271,12 @@ impl Detector {
                 found.push(episode.revise(Lifecycle::Closed, close_at));
                 let key = episode.key;
                 self.thaw(&key);
+                // What the day holds by now was told: another finding has to rest on what comes after.
+                if let Some(place) = self.entities.find(&key, key.hash())
+                    && let Some(entity) = self.entities.get_mut(place)
+                {
+                    entity.window.clear_day();
+                }
                 self.deadlines.insert((close_at.plus_millis(LINGER_MILLIS), id));
                 continue;
             }

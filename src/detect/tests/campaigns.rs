@@ -212,3 +212,11 @@ fn a_slow_attacker_is_found_by_his_day_and_a_client_with_a_stale_password_is_not
     // One account, every twenty minutes of a day: not many accounts, and too few failures of one.
     assert_eq!(run((0..29).map(|number| failure(f64::from(number) * 1200.0, address(1), 1))), []);
 }
+
+#[test]
+fn one_person_who_mistypes_after_an_attack_does_not_open_it_again() {
+    let from = ip("203.0.113.7");
+    let attack = (0..60).map(|number| failure(f64::from(number) * 2.0, from, number));
+    let after = [1.0, 2.0, 5.0, 10.0].map(|hours| failure(hours * 3600.0, from, 900));
+    assert_eq!(opened(&run(attack.chain(after)), Rule::AddressFailureSpike).len(), 1);
+}
