@@ -83,6 +83,13 @@ impl TenantState {
         [now, today].into_iter().flatten().fold(self.population.phi(), |most, phi| if phi > most { phi } else { most })
     }
 
+    /// How many times more than usual may fail from where nobody signs in, by what is the case where people do. More than
+    /// in proportion: such a day brings back those who have not been seen for months.
+    fn elsewhere(&self) -> f64 {
+        let more = self.pulse.more_than_usual();
+        more * libm::sqrt(more)
+    }
+
     /// Sign-in fails for everyone at `at`.
     pub(crate) fn in_outage(&self, at: Timestamp) -> bool {
         self.outage(at).is_some()
@@ -107,7 +114,7 @@ impl TenantState {
             failures_per_success: self.population.phi(),
             // Where only failures are reported, there is nothing to hold them against on the first day.
             cold_minimum: if self.has_succeeded { Limits::default().cold_minimum } else { MANY_FAILURES },
-            elsewhere: self.pulse.more_than_usual(),
+            elsewhere: self.elsewhere(),
             ..Limits::default()
         };
         // Lock-outs do not come with sign-ins; a handful is a day's ration.
