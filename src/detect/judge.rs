@@ -109,7 +109,7 @@ impl Detector {
             spread: counts.spread,
             phi: tenant.phi(key.counter, &generations, (span == Span::Day).then_some(&counts)),
             chance: tenant.population.chance(tenant.thresholds.budget),
-            in_outage: tenant.in_outage(at) && !self.is_strange(&key),
+            in_outage: (tenant.in_outage(at) || self.has_open_outage(key.tenant)) && !self.is_strange(&key),
             // Span::Day starts anew when a finding opens.
             reported: span == Span::Fast && entity.baseline.is_reported(generation_of(newest)),
             learning: tenant.population.learning(self.watermark.now()),

@@ -15,6 +15,12 @@ use crate::event::Timestamp;
 use crate::finding::{BaselineEvidence, BaselineSource, Finding, WindowEvidence};
 
 impl Detector {
+    /// An outage is told of and not over yet: in its lulls too, those who fail are people.
+    pub(super) fn has_open_outage(&self, tenant: u16) -> bool {
+        let id = self.of_key.get(&Key::tenant(tenant, Counter::TenantOutage));
+        id.and_then(|id| self.episodes.get(id)).is_some_and(|episode| !episode.is_closed())
+    }
+
     pub(super) fn has_outage(&self, tenant: u16) -> bool {
         self.of_key.contains_key(&Key::tenant(tenant, Counter::TenantOutage))
     }
