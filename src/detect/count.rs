@@ -112,12 +112,12 @@ impl Detector {
             if explained {
                 continue;
             }
-            let day_before = self.entities.get(place).map_or(0, |entity| entity.window.distinct());
+            let before = self.entities.get(place).map_or(0, |entity| entity.window.distinct());
             is_late |= !self.add(place, &share, outcome, credit, bucket);
             self.judge(place, outcome, at, found);
             let Some(entity) = self.entities.get(place) else { continue };
             if share.key.counter == Counter::Address {
-                independent = entity.window.distinct() > day_before;
+                independent = entity.window.distinct() > before;
                 address_in_episode = entity.is_in_episode();
             }
             in_episode |= !share.key.counter.is_account() && entity.is_in_episode();

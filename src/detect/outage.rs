@@ -6,11 +6,9 @@
 //! Not here: what makes an outage (`pulse`).
 
 use super::Detector;
-use super::episode::Opening;
 use super::key::{Counter, Key};
 use super::pulse::{OUTAGE_FAILURES, Outage};
-use super::rules::{Span, rounded};
-use super::tenant::entity;
+use super::rules::rounded;
 use crate::event::Timestamp;
 use crate::finding::{BaselineEvidence, BaselineSource, Finding, WindowEvidence};
 
@@ -32,25 +30,14 @@ impl Detector {
         match (outage, id) {
             (None, None) => {}
             (Some(outage), None) => {
-                let opening = Opening {
-                    key,
-                    span: Span::Fast,
-                    tenant: tenant.tenant.clone(),
-                    entity: entity(&tenant.tenant),
-                    correlation: None,
-                    network: None,
-                    strange: false,
-                    peak: outage_evidence(&outage, tenant.population.phi(), at),
-                    only: None,
-                    baseline: BaselineEvidence {
-                        source: BaselineSource::Tenant,
-                        per_day: 0.0,
-                        observed_seconds: 0,
-                        learning: tenant.population.learning(self.watermark.now()),
-                    },
-                    now: self.watermark.now(),
+                let peak = outage_evidence(&outage, tenant.population.phi(), at);
+                let baseline = BaselineEvidence {
+                    source: BaselineSource::Tenant,
+                    per_day: 0.0,
+                    observed_seconds: 0,
+                    learning: tenant.population.learning(self.watermark.now()),
                 };
-                self.open(opening, outage.failures, at, found);
+                self.open_whole(key, peak, baseline, None, at, found);
             }
             (outage, Some(id)) => {
                 let is_theirs = self.recent.newest().is_some_and(|newest| !newest.strange);

@@ -234,7 +234,7 @@ impl Detector {
         let limits = tenant.limits(counter);
         let reading = tenant.series(counter).reading(alarm, &limits);
         let (peak, baseline) = (evidence(&reading, &limits, at), baseline(&reading));
-        self.open_series(Key::tenant(place, counter), peak, baseline, None, at, found);
+        self.open_whole(Key::tenant(place, counter), peak, baseline, None, at, found);
     }
 
     /// An attack of the addresses `only`, whose windows together are `peak`.
@@ -252,10 +252,11 @@ impl Detector {
         #[expect(clippy::cast_precision_loss, reason = "minutes in milliseconds")]
         let days = peak.end.millis_since(peak.start).max(1000) as f64 / 86_400_000.0;
         let baseline = BaselineEvidence { per_day: rounded(peak.expected / days, 10.0), ..baseline };
-        self.open_series(Key::tenant(place, Counter::Tenant), peak, baseline, Some(only), at, found);
+        self.open_whole(Key::tenant(place, Counter::Tenant), peak, baseline, Some(only), at, found);
     }
 
-    fn open_series(
+    /// Opens an episode about a whole tenant.
+    pub(super) fn open_whole(
         &mut self,
         key: Key,
         peak: WindowEvidence,
@@ -282,6 +283,7 @@ impl Detector {
             *count += 1;
         }
         if self.open(opening, peak.failures, at, found)
+            && key.counter != Counter::TenantOutage
             && let Some(tenant) = self.tenants.get_mut(usize::from(key.tenant))
         {
             tenant.series_mut(key.counter).freeze();
@@ -298,7 +300,7 @@ impl Detector {
     }
 }
 
-pub(super) fn entity(tenant: &Tenant) -> finding::Entity {
+fn entity(tenant: &Tenant) -> finding::Entity {
     finding::Entity { kind: EntityKind::Tenant, value: tenant.to_string() }
 }
 

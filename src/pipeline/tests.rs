@@ -7,7 +7,7 @@ use crate::event::{Account, AuthEvent, Outcome, Source};
 use crate::log::memory::MemoryLog;
 use crate::metrics::Metrics;
 
-fn failure(number: u32) -> Record {
+pub(super) fn failure(number: u32) -> Record {
     let at = Timestamp(1_767_600_000_000 + i64::from(number) * 1000);
     Record::Event(AuthEvent {
         id: number.to_string().into(),

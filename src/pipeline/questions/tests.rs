@@ -1,31 +1,11 @@
-use std::net::{IpAddr, Ipv4Addr};
-
 use super::*;
 use crate::clock::{Clock, Stopwatch};
-use crate::event::{Account, AuthEvent, Outcome, Source};
 use crate::finding::Verdict;
 use crate::log::memory::MemoryLog;
-use crate::log::{Log, Partition, Record};
+use crate::log::{Log, Partition};
 use crate::metrics::Metrics;
+use crate::pipeline::tests::failure;
 use crate::pipeline::{Parts, ShadowBoard};
-
-fn failure(number: u32) -> Record {
-    let at = Timestamp(1_767_600_000_000 + i64::from(number) * 1000);
-    Record::Event(AuthEvent {
-        id: number.to_string().into(),
-        occurred_at: at,
-        received_at: at,
-        tenant: "ins_1".into(),
-        source: Source::AttemptReport,
-        outcome: Outcome::Failure,
-        reason: None,
-        ip: Some(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7))),
-        account: Some(Account::User(format!("user_{number}").into())),
-        identifier: None,
-        user_agent: None,
-        session: None,
-    })
-}
 
 fn open(log: &Arc<MemoryLog>) -> Task {
     let metrics = Metrics::new().unwrap();
