@@ -9,6 +9,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use axum::Router;
@@ -22,7 +23,7 @@ use crate::config::{Config, Loaded, Secrets, identifier_key};
 use crate::log::embedded::{self, EmbeddedLog, Enqueue};
 use crate::log::{Log, Partition};
 use crate::metrics::Metrics;
-use crate::pipeline::{self, Board, Questions, ShadowBoard, Task};
+use crate::pipeline::{self, Board, Ended, ShadowBoard, Task, Tasks};
 use crate::sinks::dispatch::{self, Dispatch};
 use crate::sinks::outbox::{self, Outbox};
 use crate::sinks::{self, NamedSink};
@@ -42,7 +43,10 @@ pub struct App {
     metrics: Metrics,
     store: Store,
     log: Arc<EmbeddedLog>,
-    tasks: Vec<Task>,
+    tasks: Tasks,
+    ended: Ended,
+    /// Restored, and run once the rest is.
+    task: Task,
     sinks: Vec<NamedSink>,
     /// Changes when findings were put into the outbox.
     wake: watch::Receiver<()>,
@@ -80,7 +84,8 @@ impl App {
         let log = EmbeddedLog::open(store.clone(), &config.log, enqueue, &clock, &metrics.log)?;
         let log = Arc::new(log);
         let (board, shadow) = (Board::default(), ShadowBoard::default());
-        let tasks = open_tasks(config, &log, &clock, &metrics, (&board, &shadow), woken)?;
+        let (tasks, ended) = tasks(config, &log, &clock, &metrics, (&board, &shadow), woken);
+        let task = tasks.open(Partition(0)).context("cannot restore the detector")?;
         let notes = notes(&secrets);
         for note in &*notes {
             tracing::warn!("{note}");
@@ -91,7 +96,7 @@ impl App {
             log: Arc::clone(&log) as Arc<dyn Log>,
             board,
             shadow,
-            questions: Questions::to(&tasks),
+            questions: tasks.questions(),
             notes,
         };
         if let Some(fault) = config.admin.exposure(&secrets.admin_tokens) {
@@ -113,7 +118,7 @@ impl App {
         let ingest = Front::bind("ingest.listen", config.ingest.listen, router, config.ingest.limits()).await?;
         let limits = http::Limits { max_connections: MAX_ADMIN_CONNECTIONS, ..config.ingest.limits() };
         let admin = Front::bind("admin.listen", config.admin.listen, admin::router(admin_parts), limits).await?;
-        Ok(Self { clock, metrics, store, log, tasks, sinks, wake, ingest, admin })
+        Ok(Self { clock, metrics, store, log, tasks, ended, task, sinks, wake, ingest, admin })
     }
 
     /// Where `/webhooks/clerk` and `/v1/attempts` are.
@@ -132,15 +137,20 @@ impl App {
     #[must_use]
     pub fn reload(&self, started: Loaded, read: reload::Read) -> Reload {
         self.metrics.config.loaded_seconds.set(reload::seconds(self.clock.now()));
-        let settings = self.tasks.iter().map(Task::settings).collect();
-        Reload { started, read, settings, metrics: self.metrics.config.clone(), clock: self.clock.clone() }
+        Reload {
+            started,
+            read,
+            tasks: self.tasks.clone(),
+            metrics: self.metrics.config.clone(),
+            clock: self.clock.clone(),
+        }
     }
 
     /// Runs until `shutdown`, then drains.
     ///
     /// # Errors
     /// A part ended by itself.
-    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let stop = Stops::default();
         let connections = self.metrics.ingest.connections.clone();
         let mut sources = JoinSet::new();
@@ -148,11 +158,7 @@ impl App {
         let mut admin = JoinSet::new();
         let uncounted = prometheus::IntGauge::new("admin_connections", "Not exported.")?;
         admin.spawn(self.admin.serve(uncounted, stop.admin.clone()));
-        let mut tasks = JoinSet::new();
-        for task in self.tasks {
-            let (runtime, stop) = (tokio::runtime::Handle::current(), stop.tasks.clone());
-            tasks.spawn_blocking(move || task.run(&runtime, &stop));
-        }
+        self.tasks.run(self.task).context("cannot start the detector")?;
         let outbox = Outbox::new(self.store.clone());
         let mut deliveries = JoinSet::new();
         deliveries.spawn(dispatch::prune(outbox.clone(), self.clock.clone(), stop.outbox.clone()));
@@ -164,17 +170,18 @@ impl App {
 
         let early = tokio::select! {
             () = shutdown.cancelled() => None,
-            _ = sources.join_next() => Some("the ingest listener"),
-            Some(ended) = tasks.join_next() => Some(describe(&ended)),
-            Some(_) = deliveries.join_next() => Some("a sink's delivery"),
-            _ = admin.join_next() => Some("the admin listener"),
+            _ = sources.join_next() => Some(ended_by_itself("the ingest listener")),
+            Some(why) = self.ended.recv() => Some(why),
+            Some(_) = deliveries.join_next() => Some(ended_by_itself("a sink's delivery")),
+            _ = admin.join_next() => Some(ended_by_itself("the admin listener")),
         };
         stop.sources.cancel();
         drain(&mut sources).await;
         let log = Arc::clone(&self.log);
         tokio::task::spawn_blocking(move || log.close()).await?;
-        stop.tasks.cancel();
-        drain(&mut tasks).await;
+        let tasks = self.tasks.clone();
+        // As long as it takes: whoever runs this bounds it.
+        tokio::task::spawn_blocking(move || tasks.stop_all(Duration::MAX)).await?;
         stop.outbox.cancel();
         drain(&mut deliveries).await;
         stop.admin.cancel();
@@ -183,7 +190,7 @@ impl App {
         tokio::task::spawn_blocking(move || store.close()).await?;
         match early {
             None => Ok(()),
-            Some(part) => bail!("{part} ended by itself"),
+            Some(why) => bail!(why),
         }
     }
 }
@@ -192,7 +199,6 @@ impl App {
 #[derive(Default)]
 struct Stops {
     sources: CancellationToken,
-    tasks: CancellationToken,
     outbox: CancellationToken,
     admin: CancellationToken,
 }
@@ -217,13 +223,8 @@ async fn drain<T: 'static>(set: &mut JoinSet<T>) {
     }
 }
 
-fn describe(ended: &Result<Result<(), crate::log::LogError>, tokio::task::JoinError>) -> &'static str {
-    match ended {
-        Ok(Err(error)) => tracing::error!(%error, "a detector stopped"),
-        Err(error) => tracing::error!(%error, "a detector failed"),
-        Ok(Ok(())) => {}
-    }
-    "a detector"
+fn ended_by_itself(part: &str) -> String {
+    format!("{part} ended by itself")
 }
 
 fn create_data_dir(path: &Path) -> anyhow::Result<()> {
@@ -240,14 +241,14 @@ fn enqueue(sinks: Vec<String>, clock: Clock) -> Enqueue {
     Arc::new(move |transaction, findings| outbox::enqueue(transaction, &sinks, findings, clock.now()).map(|_| ()))
 }
 
-fn open_tasks(
+fn tasks(
     config: &Config,
     log: &Arc<EmbeddedLog>,
     clock: &Clock,
     metrics: &Metrics,
     (board, shadow): (&Board, &ShadowBoard),
     woken: watch::Sender<()>,
-) -> anyhow::Result<Vec<Task>> {
+) -> (Tasks, Ended) {
     let parts = pipeline::Parts {
         log: Arc::clone(log) as Arc<dyn Log>,
         config: config.detect.clone(),
@@ -259,9 +260,7 @@ fn open_tasks(
         // Without a sink nobody listens.
         wake: Arc::new(move || woken.send(()).unwrap_or(())),
     };
-    (0..log.partitions())
-        .map(|partition| Task::open(parts.clone(), Partition(partition)).context("cannot restore the detector"))
-        .collect()
+    Tasks::new(parts, tokio::runtime::Handle::current())
 }
 
 /// What cannot be seen with the sources that are configured.

@@ -92,8 +92,8 @@ pub struct MemoryMetrics {
     pub forgotten_contacts: IntCounter,
     /// Who is remembered to have signed in, and from where.
     pub familiar: IntGauge,
-    /// How long it is remembered.
-    pub familiar_seconds: IntGauge,
+    /// `partition`; how long it is remembered.
+    pub familiar_seconds: IntGaugeVec,
 }
 
 /// The detector tasks.
@@ -121,10 +121,12 @@ pub struct DetectMetrics {
     pub findings_open: IntGauge,
     /// Findings not opened because too many were open.
     pub findings_suppressed: IntCounter,
-    /// Event time up to which everything is believed seen.
-    pub watermark_seconds: Gauge,
-    /// Size of the newest snapshot.
-    pub snapshot_bytes: IntGauge,
+    /// `partition`; event time up to which everything is believed seen.
+    pub watermark_seconds: GaugeVec,
+    /// `partition`; size of the newest snapshot.
+    pub snapshot_bytes: IntGaugeVec,
+    /// `partition`; when it was taken.
+    pub snapshot_seconds: GaugeVec,
     /// From the arrival of the event that made a finding to its being in the outbox.
     pub ingest_to_finding: LatencyQuantiles,
 }
@@ -300,11 +302,21 @@ impl DetectMetrics {
                 "findings_suppressed_total",
                 "Findings not opened because the bound on open findings was reached.",
             )?,
-            watermark_seconds: declare.float_gauge(
+            watermark_seconds: declare.float_gauges(
                 "detect_watermark_timestamp_seconds",
-                "Event time up to which everything is believed to have been seen.",
+                "Event time up to which everything is believed to have been seen, by partition.",
+                &["partition"],
             )?,
-            snapshot_bytes: declare.gauge("detect_snapshot_bytes", "Size of the newest detector snapshot.")?,
+            snapshot_bytes: declare.gauges(
+                "detect_snapshot_bytes",
+                "Size of the newest detector snapshot, by partition.",
+                &["partition"],
+            )?,
+            snapshot_seconds: declare.float_gauges(
+                "detect_snapshot_timestamp_seconds",
+                "When the newest detector snapshot was taken, by partition.",
+                &["partition"],
+            )?,
             ingest_to_finding,
         })
     }
@@ -333,9 +345,10 @@ impl MemoryMetrics {
                 "detect_familiar",
                 "Accounts, networks and pairs of them remembered from sign-ins of the last month or two.",
             )?,
-            familiar_seconds: declare.gauge(
+            familiar_seconds: declare.gauges(
                 "detect_familiar_seconds",
-                "How long a sign-in is remembered at least; 30 days unless the memory bound makes it less.",
+                "How long a sign-in is remembered at least, by partition; 30 days unless the memory bound makes it less.",
+                &["partition"],
             )?,
         })
     }

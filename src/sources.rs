@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::clock::Clock;
 use crate::event::Source;
 use crate::http;
-use crate::log::{AppendError, Appended, Log, Record};
+use crate::log::{AppendError, Appended, Log};
 use crate::metrics::IngestMetrics;
 use crate::normalize::Normalized;
 use crate::normalize::identifier::IdentifierKey;
@@ -176,8 +176,8 @@ impl Intake {
         }
         let _slot = self.admit()?;
         let notes: Vec<_> = events.iter().map(|it| (it.event.outcome, it.clamped, it.unknown_type)).collect();
-        let records = events.into_iter().map(|normalized| Record::Event(normalized.event)).collect();
-        let appended = self.log.append(records).await.map_err(|error| match error {
+        let events = events.into_iter().map(|normalized| normalized.event).collect();
+        let appended = self.log.append(events).await.map_err(|error| match error {
             AppendError::Overloaded => Refused::overloaded(),
             AppendError::Unavailable(error) => {
                 tracing::debug!(%error, "an event could not be taken");
