@@ -16,6 +16,7 @@ use crate::finding::Finding;
 
 pub mod embedded;
 mod id_window;
+pub mod kafka;
 pub mod memory;
 
 /// One entry of the log.

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
+mod kafka;
 mod latency;
 
+pub use kafka::KafkaMetrics;
 pub use latency::LatencyQuantiles;
 
 /// All metrics of one process.
@@ -33,6 +35,8 @@ pub struct Metrics {
     pub outbox: OutboxMetrics,
     /// The configuration in force.
     pub config: ConfigMetrics,
+    /// Kafka.
+    pub kafka: KafkaMetrics,
 }
 
 /// What came in at the front door.
@@ -167,6 +171,7 @@ impl Metrics {
             detect: DetectMetrics::new(&declare)?,
             outbox: OutboxMetrics::new(&declare)?,
             config: ConfigMetrics::new(&declare)?,
+            kafka: KafkaMetrics::new(&declare)?,
             registry: registry.clone(),
             process: Arc::new(ProcessCollector::for_self()),
         };
@@ -428,6 +433,16 @@ impl Declare<'_> {
 
     fn float_gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
         self.register(GaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: Vec<f64>,
+        labels: &[&str],
+    ) -> prometheus::Result<HistogramVec> {
+        self.register(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels))
     }
 
     fn histogram(&self, name: &str, help: &str, buckets: Vec<f64>) -> prometheus::Result<Histogram> {
