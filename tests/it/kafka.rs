@@ -9,6 +9,7 @@ mod client;
 mod cluster;
 mod jars;
 mod leash;
+mod settings;
 mod smoke;
 
 #[allow(unused_imports, reason = "the fixture's whole vocabulary, whichever of it the tests use today")]

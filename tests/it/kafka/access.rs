@@ -25,9 +25,9 @@ pub struct Identity {
 pub enum Login<'a> {
     /// The listener without any security: the one door of a plain cluster, the administrator's of a secured one.
     Plain,
-    /// SASL_SSL as one of `USERS`, with its password.
+    /// `SASL_SSL` as one of `USERS`, with its password.
     Scram(&'a str),
-    /// SASL_SSL with a password of the caller's choice.
+    /// `SASL_SSL` with a password of the caller's choice.
     Password(&'a str, &'a str),
     /// mTLS as one of `USERS`.
     Certificate(&'a str),

@@ -9,7 +9,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::cluster::random;
@@ -48,7 +48,9 @@ pub fn create_topic(properties: &Properties, name: &str, partitions: usize, sett
     let topic = NewTopic { config: settings.to_vec(), ..NewTopic::new(name, count, TopicReplication::Fixed(-1)) };
     let options = AdminOptions::new().operation_timeout(Some(DEADLINE)).request_timeout(Some(DEADLINE));
     let made = block_on(admin.create_topics([&topic], &options)).unwrap();
-    made.into_iter().for_each(|result| drop(result.unwrap()));
+    for result in made {
+        result.unwrap();
+    }
 }
 
 /// Writes keys and values with `acks=all`, all at once; for each where it lies, or why it was not taken.
@@ -72,7 +74,11 @@ pub fn acknowledged(
         let mut results = Vec::with_capacity(sent.len());
         for delivery in sent {
             let result = delivery.await.unwrap();
-            results.push(result.map(|place| (place.partition, place.offset)).map_err(|(error, _)| error));
+            results.push(result.map(|place| (place.partition, place.offset)).map_err(|(error, _)| {
+                // What the records bear after a fatal error says only that they were thrown away.
+                let fatal = producer.client().fatal_error();
+                fatal.map_or(error, |(code, _)| KafkaError::MessageProduction(code))
+            }));
         }
         results
     })
@@ -100,12 +106,12 @@ pub fn read_topic(properties: &Properties, topic: &str) -> Result<Vec<Record>, K
     while open > 0 {
         assert!(watch.elapsed() < DEADLINE, "{topic} could not be read to its end");
         match consumer.poll(Duration::from_millis(200)) {
-            None => {}
             Some(Ok(message)) => records.push(record(&message)),
             Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
             // A broker that is away for a moment is no reason to give up before the deadline; nor is a group, which
             // this never joins, that it may not ask for.
-            Some(Err(KafkaError::MessageConsumption(
+            None
+            | Some(Err(KafkaError::MessageConsumption(
                 RDKafkaErrorCode::BrokerTransportFailure
                 | RDKafkaErrorCode::AllBrokersDown
                 | RDKafkaErrorCode::GroupAuthorizationFailed,

@@ -1,4 +1,4 @@
-//! One or more brokers of Apache Kafka (KRaft) on loopback: started, killed, paused and started again.
+//! One or more brokers of Apache Kafka (`KRaft`) on loopback: started, killed, paused and started again.
 //!
 //! A broker that is started again has the files and the ports it had, and is never formatted twice: what it
 //! acknowledged before must be there after. What a cluster writes is in a folder of its own under the target directory.
@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use super::access::{Access, Identity, Login, USERS};
 use super::jars;
 use super::leash::{Leash, runs};
+use super::settings::{self, Ports};
 use crate::support::until;
 
 /// Below the ports that the system gives to connections and to listeners on port 0, so that a broker that is down for
@@ -33,7 +34,7 @@ const ASK: Duration = Duration::from_secs(2);
 pub enum Security {
     /// One listener, no identities, everybody may do everything.
     Plain,
-    /// SASL_SSL with SCRAM-SHA-512 and mTLS; nothing is allowed but by an ACL. Whoever enters by the plain listener,
+    /// `SASL_SSL` with SCRAM-SHA-512 and mTLS; nothing is allowed but by an ACL. Whoever enters by the plain listener,
     /// which is there as well for the brokers among themselves and for a test's preparations, may do everything.
     Secured,
 }
@@ -53,15 +54,6 @@ impl Default for Spec {
     fn default() -> Self {
         Self { brokers: 1, replication: 1, min_isr: 1, security: Security::Plain }
     }
-}
-
-/// The listeners of one broker.
-#[derive(Clone, Copy)]
-struct Ports {
-    plain: u16,
-    controller: u16,
-    scram: u16,
-    mtls: u16,
 }
 
 struct Broker {
@@ -125,8 +117,10 @@ impl Cluster {
             .collect();
         let cluster = Self { folder, brokers, access };
         let id = URL_SAFE_NO_PAD.encode(uuid::Uuid::from_u64_pair(random(), random()).as_bytes());
+        let ports: Vec<Ports> = cluster.brokers.iter().map(|broker| broker.ports).collect();
         let formats = (0..spec.brokers).map(|broker| {
-            std::fs::write(cluster.properties_file(broker), cluster.broker_properties(broker, spec)).unwrap();
+            let text = settings::of_broker(broker, &ports, spec, cluster.folder.path(), cluster.access.as_ref());
+            std::fs::write(cluster.properties_file(broker), text).unwrap();
             cluster.format_arguments(broker, &id)
         });
         let formats: Vec<Vec<String>> = formats.collect();
@@ -314,88 +308,7 @@ impl Cluster {
             self.brokers.iter().map(|broker| format!("127.0.0.1:{}", port(broker.ports))).collect();
         addresses.join(",")
     }
-
-    /// The configuration of a broker that is its own controller.
-    fn broker_properties(&self, broker: usize, spec: Spec) -> String {
-        let Ports { plain, controller, scram, mtls } = self.brokers[broker].ports;
-        let id = broker + 1;
-        let voters: Vec<String> = (self.brokers.iter().zip(1..))
-            .map(|(broker, id)| format!("{id}@127.0.0.1:{}", broker.ports.controller))
-            .collect();
-        let (mut doors, mut protocols) = (format!("PLAIN://127.0.0.1:{plain}"), "PLAIN:PLAINTEXT".to_owned());
-        if let Some(access) = &self.access {
-            doors += &format!(",SCRAM://127.0.0.1:{scram},MTLS://127.0.0.1:{mtls}");
-            protocols += &format!(",SCRAM:SASL_SSL,MTLS:SSL\n{}", secured_properties(access));
-        }
-        format!(
-            "node.id={id}\n\
-             process.roles=broker,controller\n\
-             controller.quorum.voters={}\n\
-             controller.listener.names=CONTROLLER\n\
-             inter.broker.listener.name=PLAIN\n\
-             listeners={doors},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners={doors}\n\
-             listener.security.protocol.map=CONTROLLER:PLAINTEXT,{protocols}\n\
-             log.dirs={}\n\
-             {}{FIXED}",
-            voters.join(","),
-            self.folder.path().join(format!("broker-{id}")).display(),
-            copies(spec),
-        )
-    }
 }
-
-fn copies(Spec { replication, min_isr, .. }: Spec) -> String {
-    format!(
-        "default.replication.factor={replication}\n\
-         min.insync.replicas={min_isr}\n\
-         offsets.topic.replication.factor={replication}\n\
-         transaction.state.log.replication.factor={replication}\n\
-         transaction.state.log.min.isr={min_isr}\n\
-         share.coordinator.state.topic.replication.factor={replication}\n\
-         share.coordinator.state.topic.min.isr={min_isr}\n"
-    )
-}
-
-fn secured_properties(access: &Access) -> String {
-    format!(
-        "sasl.enabled.mechanisms=SCRAM-SHA-512\n\
-         listener.name.scram.scram-sha-512.sasl.jaas.config=\
-         org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
-         ssl.keystore.type=PEM\n\
-         ssl.keystore.location={}\n\
-         ssl.truststore.type=PEM\n\
-         ssl.truststore.location={}\n\
-         listener.name.mtls.ssl.client.auth=required\n\
-         ssl.principal.mapping.rules=RULE:^CN=([^,]+).*$/$1/,DEFAULT\n\
-         authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
-         super.users=User:admin;User:ANONYMOUS",
-        access.server_store().display(),
-        access.authority().display(),
-    )
-}
-
-/// The same for every broker: no topic by accident, few threads and small files, and a group or a broker that fails is
-/// noticed in seconds. Compaction's buffer is on the heap and 128 MiB by default.
-const FIXED: &str = "\
-auto.create.topics.enable=false
-num.network.threads=2
-num.io.threads=2
-num.partitions=4
-offsets.topic.num.partitions=4
-transaction.state.log.num.partitions=4
-log.segment.bytes=16777216
-log.cleaner.dedupe.buffer.size=2097153
-group.coordinator.rebalance.protocols=classic,consumer
-group.initial.rebalance.delay.ms=0
-group.min.session.timeout.ms=1000
-group.consumer.min.session.timeout.ms=3000
-group.consumer.session.timeout.ms=6000
-group.consumer.min.heartbeat.interval.ms=500
-group.consumer.heartbeat.interval.ms=1000
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
-";
 
 /// A port that is free on loopback and that this process has not given away before.
 fn free_port() -> u16 {
