@@ -17,6 +17,7 @@ mod determinism;
 mod evaluation;
 mod explain;
 mod generated;
+mod kafka;
 mod normalize;
 mod ocsf;
 mod reload;
