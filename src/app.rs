@@ -9,29 +9,32 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{Config, Loaded, Secrets, identifier_key};
-use crate::log::embedded::{self, EmbeddedLog, Enqueue};
-use crate::log::{Log, Partition};
+use crate::config::{Config, Loaded, Role, Secrets, identifier_key};
+use crate::log::Log;
+use crate::log::embedded::{self, Enqueue};
 use crate::metrics::Metrics;
-use crate::pipeline::{self, Board, Ended, ShadowBoard, Task, Tasks};
+use crate::pipeline::{self, Board, Ended, ShadowBoard, Tasks};
 use crate::sinks::dispatch::{self, Dispatch};
 use crate::sinks::outbox::{self, Outbox};
 use crate::sinks::{self, NamedSink};
 use crate::store::Store;
 use crate::{admin, http, sources};
 
+mod engine;
+mod fleet;
 pub mod reload;
 
+use engine::Engine;
+use fleet::IntoOutbox;
 use reload::Reload;
 
 /// Connections the admin listener holds: a few scrapers and probes.
@@ -41,17 +44,23 @@ const MAX_ADMIN_CONNECTIONS: usize = 64;
 pub struct App {
     clock: Clock,
     metrics: Metrics,
-    store: Store,
-    log: Arc<EmbeddedLog>,
+    engine: Engine,
     tasks: Tasks,
     ended: Ended,
-    /// Restored, and run once the rest is.
-    task: Task,
+    /// What cannot go on by itself.
+    failures: Option<mpsc::UnboundedReceiver<String>>,
+    way_out: Option<WayOut>,
+    ingest: Option<Front>,
+    admin: Front,
+}
+
+/// The outbox and what it leads to.
+struct WayOut {
+    store: Store,
     sinks: Vec<NamedSink>,
     /// Changes when findings were put into the outbox.
     wake: watch::Receiver<()>,
-    ingest: Front,
-    admin: Front,
+    woken: watch::Sender<()>,
 }
 
 /// A listener and what answers on it.
@@ -63,68 +72,66 @@ struct Front {
 }
 
 impl App {
-    /// Opens the store, restores the tasks, binds the listeners.
+    /// Opens the log and the outbox, restores the task, binds the listeners.
     ///
     /// # Errors
     /// Something cannot be opened or bound; the text says what and why.
     pub async fn build(config: &Config, secrets: Secrets) -> anyhow::Result<Self> {
         let clock = Clock::system();
         let metrics = Metrics::new()?;
-        create_data_dir(&config.data_dir)?;
-        let store = Store::open(&config.data_dir, &[embedded::SCHEMA, outbox::SCHEMA])
-            .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))?;
-        let sinks = sinks::build(&config.sinks, &config.data_dir)?;
-        let names: Vec<_> = sinks.iter().map(|(name, _)| name.clone()).collect();
-        let retired = Outbox::new(store.clone()).retire_others(&names, clock.now()).await?;
-        if retired > 0 {
-            tracing::warn!(revisions = retired, "given up: they waited for sinks that are no longer configured");
+        if let Some(fault) = config.admin.exposure(&secrets.admin_tokens) {
+            bail!(fault);
         }
-        let (woken, wake) = watch::channel(());
-        let enqueue = enqueue(names, clock.clone());
-        let log = EmbeddedLog::open(store.clone(), &config.log, enqueue, &clock, &metrics.log)?;
-        let log = Arc::new(log);
+        let way_out =
+            if config.roles.contains(&Role::Deliver) { Some(WayOut::open(config, &clock).await?) } else { None };
+        let woken = way_out.as_ref().map(|way_out| way_out.woken.clone());
+        let (mut engine, failures) = if config.kafka.is_on() {
+            let (engine, failures) = Engine::kafka(config, &secrets, &clock, &metrics).await?;
+            (engine, Some(failures))
+        } else {
+            let way_out = way_out.as_ref().context("without Kafka one process has all roles")?;
+            let enqueue = enqueue(way_out.names(), clock.clone());
+            (Engine::embedded(config, &way_out.store, enqueue, &clock, &metrics)?, None)
+        };
         let (board, shadow) = (Board::default(), ShadowBoard::default());
-        let (tasks, ended) = tasks(config, &log, &clock, &metrics, (&board, &shadow), woken);
-        let task = tasks.open(Partition(0)).context("cannot restore the detector")?;
-        let notes = notes(&secrets);
+        let parts = pipeline::Parts {
+            log: engine.log(),
+            config: config.detect.clone(),
+            clock: clock.clone(),
+            detect_metrics: metrics.detect.clone(),
+            log_metrics: metrics.log.clone(),
+            board: Arc::clone(&board),
+            shadow: shadow.clone(),
+            // Without a sink nobody listens.
+            wake: Arc::new(move || woken.iter().for_each(|woken| woken.send(()).unwrap_or(()))),
+        };
+        let (tasks, ended) = Tasks::new(parts, tokio::runtime::Handle::current());
+        engine.restore(&tasks)?;
+        let receives = config.roles.contains(&Role::Receive);
+        let notes = if receives { notes(&secrets) } else { Arc::default() };
         for note in &*notes {
             tracing::warn!("{note}");
         }
         let admin_parts = admin::Parts {
             tokens: secrets.admin_tokens.clone().into(),
             metrics: metrics.clone(),
-            log: Arc::clone(&log) as Arc<dyn Log>,
+            faults: engine.faults(),
             board,
             shadow,
             questions: tasks.questions(),
             notes,
         };
-        if let Some(fault) = config.admin.exposure(&secrets.admin_tokens) {
-            bail!(fault);
-        }
-        let router = sources::router(sources::Parts {
-            config: config.ingest.clone(),
-            secrets: sources::Secrets {
-                clerk_webhook: secrets.clerk_webhook,
-                attempts: secrets.attempts,
-                attempts_tokens: secrets.attempts_tokens,
-            },
-            log: Arc::clone(&log) as Arc<dyn Log>,
-            metrics: metrics.ingest.clone(),
-            clock: clock.clone(),
-            identifier_key: identifier_key::load_or_create(&config.data_dir)?,
-        })
-        .map_err(|faults| anyhow!(faults.join("; ")))?;
-        let ingest = Front::bind("ingest.listen", config.ingest.listen, router, config.ingest.limits()).await?;
+        let ingest =
+            if receives { Some(Front::ingest(config, secrets, engine.log(), &metrics, &clock).await?) } else { None };
         let limits = http::Limits { max_connections: MAX_ADMIN_CONNECTIONS, ..config.ingest.limits() };
         let admin = Front::bind("admin.listen", config.admin.listen, admin::router(admin_parts), limits).await?;
-        Ok(Self { clock, metrics, store, log, tasks, ended, task, sinks, wake, ingest, admin })
+        Ok(Self { clock, metrics, engine, tasks, ended, failures, way_out, ingest, admin })
     }
 
-    /// Where `/webhooks/clerk` and `/v1/attempts` are.
+    /// Where `/webhooks/clerk` and `/v1/attempts` are, if this process receives.
     #[must_use]
-    pub fn ingest_addr(&self) -> SocketAddr {
-        self.ingest.addr
+    pub fn ingest_addr(&self) -> Option<SocketAddr> {
+        self.ingest.as_ref().map(|front| front.addr)
     }
 
     /// Where `/metrics` is.
@@ -154,44 +161,105 @@ impl App {
         let stop = Stops::default();
         let connections = self.metrics.ingest.connections.clone();
         let mut sources = JoinSet::new();
-        sources.spawn(self.ingest.serve(connections, stop.sources.clone()));
+        if let Some(ingest) = self.ingest {
+            sources.spawn(ingest.serve(connections, stop.sources.clone()));
+        }
         let mut admin = JoinSet::new();
         let uncounted = prometheus::IntGauge::new("admin_connections", "Not exported.")?;
         admin.spawn(self.admin.serve(uncounted, stop.admin.clone()));
-        self.tasks.run(self.task).context("cannot start the detector")?;
-        let outbox = Outbox::new(self.store.clone());
+        let intake = self.way_out.as_ref().map(|way_out| way_out.intake(&self.clock));
+        self.engine.start(&self.tasks, intake)?;
         let mut deliveries = JoinSet::new();
-        deliveries.spawn(dispatch::prune(outbox.clone(), self.clock.clone(), stop.outbox.clone()));
-        for (name, sink) in self.sinks {
-            let (metrics, clock) = (self.metrics.outbox.clone(), self.clock.clone());
-            let dispatch = Dispatch { name, sink, outbox: outbox.clone(), metrics, clock };
-            deliveries.spawn(dispatch.run(self.wake.clone(), stop.outbox.clone()));
+        let store = self.way_out.as_ref().map(|way_out| way_out.store.clone());
+        if let Some(way_out) = self.way_out {
+            way_out.deliver(&mut deliveries, &self.metrics, &self.clock, &stop.outbox);
         }
 
         let early = tokio::select! {
             () = shutdown.cancelled() => None,
-            _ = sources.join_next() => Some(ended_by_itself("the ingest listener")),
+            Some(_) = sources.join_next() => Some(ended_by_itself("the ingest listener")),
             Some(why) = self.ended.recv() => Some(why),
+            why = next(&mut self.failures) => Some(why),
             Some(_) = deliveries.join_next() => Some(ended_by_itself("a sink's delivery")),
             _ = admin.join_next() => Some(ended_by_itself("the admin listener")),
         };
         stop.sources.cancel();
         drain(&mut sources).await;
-        let log = Arc::clone(&self.log);
-        tokio::task::spawn_blocking(move || log.close()).await?;
-        let tasks = self.tasks.clone();
-        // As long as it takes: whoever runs this bounds it.
-        tokio::task::spawn_blocking(move || tasks.stop_all(Duration::MAX)).await?;
+        let (engine, tasks) = (self.engine, self.tasks);
+        let engine = tokio::task::spawn_blocking(move || {
+            engine.stop_judging(&tasks);
+            engine
+        })
+        .await?;
         stop.outbox.cancel();
         drain(&mut deliveries).await;
+        tokio::task::spawn_blocking(move || engine.stop_delivering()).await?;
         stop.admin.cancel();
         drain(&mut admin).await;
-        let store = self.store.clone();
-        tokio::task::spawn_blocking(move || store.close()).await?;
+        if let Some(store) = store {
+            tokio::task::spawn_blocking(move || store.close()).await?;
+        }
         match early {
             None => Ok(()),
             Some(why) => bail!(why),
         }
+    }
+}
+
+impl WayOut {
+    async fn open(config: &Config, clock: &Clock) -> anyhow::Result<Self> {
+        create_data_dir(&config.data_dir)?;
+        let store = Store::open(&config.data_dir, &[embedded::SCHEMA, outbox::SCHEMA])
+            .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))?;
+        let sinks = sinks::build(&config.sinks, &config.data_dir)?;
+        let (woken, wake) = watch::channel(());
+        let way_out = Self { store, sinks, wake, woken };
+        let outbox = Outbox::new(way_out.store.clone());
+        let retired = outbox.retire_others(&way_out.names(), clock.now()).await?;
+        if retired > 0 {
+            tracing::warn!(revisions = retired, "given up: they waited for sinks that are no longer configured");
+        }
+        if config.kafka.is_on() {
+            // What an earlier run left behind is in the topic still, for whoever has its partition now.
+            outbox.give_up_all().await?;
+        }
+        Ok(way_out)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.sinks.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    fn intake(&self, clock: &Clock) -> IntoOutbox {
+        let woken = self.woken.clone();
+        IntoOutbox {
+            store: self.store.clone(),
+            sinks: self.names(),
+            clock: clock.clone(),
+            wake: Arc::new(move || woken.send(()).unwrap_or(())),
+        }
+    }
+
+    fn deliver(self, deliveries: &mut JoinSet<()>, metrics: &Metrics, clock: &Clock, stop: &CancellationToken) {
+        let outbox = Outbox::new(self.store);
+        deliveries.spawn(dispatch::prune(outbox.clone(), clock.clone(), stop.clone()));
+        for (name, sink) in self.sinks {
+            let (metrics, clock) = (metrics.outbox.clone(), clock.clone());
+            let dispatch = Dispatch { name, sink, outbox: outbox.clone(), metrics, clock };
+            deliveries.spawn(dispatch.run(self.wake.clone(), stop.clone()));
+        }
+    }
+}
+
+/// The next failure; for ever where nothing fails by itself.
+async fn next(failures: &mut Option<mpsc::UnboundedReceiver<String>>) -> String {
+    let failure = match failures {
+        Some(failures) => failures.recv().await,
+        None => None,
+    };
+    match failure {
+        Some(failure) => failure,
+        None => std::future::pending().await,
     }
 }
 
@@ -208,6 +276,33 @@ impl Front {
         let listener = TcpListener::bind(listen).await.with_context(|| format!("{key}: cannot listen on {listen}"))?;
         let addr = listener.local_addr()?;
         Ok(Self { listener, addr, router, limits })
+    }
+
+    async fn ingest(
+        config: &Config,
+        secrets: Secrets,
+        log: Arc<dyn Log>,
+        metrics: &Metrics,
+        clock: &Clock,
+    ) -> anyhow::Result<Self> {
+        let identifier_key = match secrets.identifier_key.as_ref().and_then(identifier_key::parse) {
+            Some(key) => key,
+            None => identifier_key::load_or_create(&config.data_dir)?,
+        };
+        let router = sources::router(sources::Parts {
+            config: config.ingest.clone(),
+            secrets: sources::Secrets {
+                clerk_webhook: secrets.clerk_webhook,
+                attempts: secrets.attempts,
+                attempts_tokens: secrets.attempts_tokens,
+            },
+            log,
+            metrics: metrics.ingest.clone(),
+            clock: clock.clone(),
+            identifier_key,
+        })
+        .map_err(|faults| anyhow!(faults.join("; ")))?;
+        Self::bind("ingest.listen", config.ingest.listen, router, config.ingest.limits()).await
     }
 
     async fn serve(self, connections: prometheus::IntGauge, stop: CancellationToken) {
@@ -239,28 +334,6 @@ fn create_data_dir(path: &Path) -> anyhow::Result<()> {
 
 fn enqueue(sinks: Vec<String>, clock: Clock) -> Enqueue {
     Arc::new(move |transaction, findings| outbox::enqueue(transaction, &sinks, findings, clock.now()).map(|_| ()))
-}
-
-fn tasks(
-    config: &Config,
-    log: &Arc<EmbeddedLog>,
-    clock: &Clock,
-    metrics: &Metrics,
-    (board, shadow): (&Board, &ShadowBoard),
-    woken: watch::Sender<()>,
-) -> (Tasks, Ended) {
-    let parts = pipeline::Parts {
-        log: Arc::clone(log) as Arc<dyn Log>,
-        config: config.detect.clone(),
-        clock: clock.clone(),
-        detect_metrics: metrics.detect.clone(),
-        log_metrics: metrics.log.clone(),
-        board: Arc::clone(board),
-        shadow: shadow.clone(),
-        // Without a sink nobody listens.
-        wake: Arc::new(move || woken.send(()).unwrap_or(())),
-    };
-    Tasks::new(parts, tokio::runtime::Handle::current())
 }
 
 /// What cannot be seen with the sources that are configured.

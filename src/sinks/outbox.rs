@@ -16,8 +16,10 @@ use crate::store::{Store, StoreError};
 
 mod bounds;
 mod queue;
+mod upstream;
 
 pub use queue::{DeadLetter, Due, Figures};
+pub use upstream::{enqueue_again, give_up, unsettled};
 
 use super::Delivery;
 
