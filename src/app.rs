@@ -48,7 +48,7 @@ pub struct App {
     tasks: Tasks,
     ended: Ended,
     /// What cannot go on by itself.
-    failures: Option<mpsc::UnboundedReceiver<String>>,
+    failures: Option<mpsc::Receiver<String>>,
     way_out: Option<WayOut>,
     ingest: Option<Front>,
     admin: Front,
@@ -252,7 +252,7 @@ impl WayOut {
 }
 
 /// The next failure; for ever where nothing fails by itself.
-async fn next(failures: &mut Option<mpsc::UnboundedReceiver<String>>) -> String {
+async fn next(failures: &mut Option<mpsc::Receiver<String>>) -> String {
     let failure = match failures {
         Some(failures) => failures.recv().await,
         None => None,

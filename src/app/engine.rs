@@ -48,7 +48,7 @@ impl Engine {
         secrets: &Secrets,
         clock: &Clock,
         metrics: &Metrics,
-    ) -> anyhow::Result<(Self, mpsc::UnboundedReceiver<String>)> {
+    ) -> anyhow::Result<(Self, mpsc::Receiver<String>)> {
         let clients = Clients::new(config.kafka.clone(), secrets.kafka.clone());
         for note in config.kafka.left_out() {
             tracing::warn!("{note}");
@@ -59,9 +59,9 @@ impl Engine {
             Err(TopicsError::Unreachable(fault)) => tracing::warn!("{fault}; waiting for them"),
             Err(TopicsError::Wrong(fault)) => return Err(anyhow!(fault)),
         }
-        // Unbounded; each thing that fails says so once, and the first ends the program.
-        let (send, failures) = mpsc::unbounded_channel();
-        let failed: kafka::Failed = Arc::new(move |fault| send.send(fault).unwrap_or(()));
+        // The first is enough: it ends the program.
+        let (send, failures) = mpsc::channel(1);
+        let failed: kafka::Failed = Arc::new(move |fault| send.try_send(fault).unwrap_or(()));
         let parts = kafka::Parts {
             clients,
             failed: Arc::clone(&failed),

@@ -192,7 +192,7 @@ impl Detector {
         };
         let mut episode = Episode::open(opening);
         let mut begun = false;
-        for sign_in in self.recent.iter().filter(|sign_in| is_one(sign_in)) {
+        for sign_in in self.recent.of(key.tenant).filter(|sign_in| is_one(sign_in)) {
             // What got in before the first failure is not the attacker's.
             begun |= key.counter.counts(sign_in.outcome);
             if begun {

@@ -136,6 +136,13 @@ impl Key {
     }
 }
 
+/// Hash of a name.
+pub(crate) fn text(name: &str) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(0x6175_7468_7370_696b, 0x7465_6e61_6e74_7321);
+    hasher.write(name.as_bytes());
+    hasher.finish()
+}
+
 /// Hash of two hashes.
 pub(crate) fn pair(one: u64, other: u64) -> u64 {
     fold(one ^ fold(other ^ 0x2545_f491_4f6c_dd1d, 0x9e37_79b9_7f4a_7c15), 0xa076_1d64_78bd_642f)

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::count::Parties;
 use super::episode::Opening;
-use super::key::{Counter, Key, pair};
+use super::key::{self, Counter, Key, pair};
 use super::population::Population;
 use super::pulse::{Outage, Pulse};
 use super::rules::{Span, Thresholds, rounded};
@@ -30,6 +30,8 @@ const LOCKED: u64 = 0x6c6f_636b_6564_0000;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TenantState {
     pub(crate) tenant: Tenant,
+    /// Tells its accounts apart from another tenant's of the same name; the same in whatever order tenants came.
+    salt: u64,
     pub(crate) population: Population,
     pub(crate) pulse: Pulse,
     strange: Series,
@@ -51,6 +53,7 @@ impl TenantState {
     pub(crate) fn new(tenant: Tenant, at: Timestamp, config: &Config) -> Self {
         let thresholds = config.thresholds_of(&tenant);
         Self {
+            salt: key::text(&tenant.0),
             tenant,
             population: Population::starting_at(at, slot_of(bucket_of(at))),
             pulse: Pulse::default(),
@@ -147,7 +150,7 @@ impl Detector {
             Outcome::Failure if strange && tenant.in_outage(at) => {}
             Outcome::Failure if strange => {
                 tenant.strange.fail(at, parties.who, &limits);
-                self.mistyped.fail(parties.who, at);
+                self.mistyped.fail(pair(parties.who, tenant.salt), at);
             }
             Outcome::Failure => tenant.pulse.fail(at, parties.network.map_or(0, |network| network.bits())),
             Outcome::Success => {
@@ -156,7 +159,7 @@ impl Detector {
                     tenant.pulse.succeed(at);
                 }
                 tenant.strange.succeed(at, parties.who, &limits);
-                if strange && self.mistyped.redeem(parties.who, at) {
+                if strange && self.mistyped.redeem(pair(parties.who, tenant.salt), at) {
                     tenant.strange.redeem(at, &limits);
                 }
             }

@@ -38,6 +38,7 @@ pub mod topics;
 mod wire;
 
 pub use config::{Clients, Config, Secrets};
+pub use wire::record as read_record;
 
 use dead_letters::DeadLetters;
 use group::{Group, Owner, Raw};
@@ -435,8 +436,8 @@ fn signed_partition(partition: Partition) -> i32 {
 
 /// What is wrong with a client's settings, without their values.
 fn client_fault(error: &KafkaError) -> String {
-    match error {
-        KafkaError::ClientConfig(_, what, key, _) => format!("kafka: property {key}: {what}"),
-        error => format!("kafka: {error}"),
+    if let KafkaError::ClientConfig(_, what, key, _) = error {
+        return format!("kafka: property {key}: {what}");
     }
+    format!("kafka: {error}")
 }

@@ -6,7 +6,7 @@
 //!
 //! Not here: who decides which partitions are ours. On the embedded log it is the one there is; on Kafka the group says.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ struct Running {
 }
 
 /// Told when a task ends by itself, with why.
-pub type Ended = mpsc::UnboundedReceiver<String>;
+pub type Ended = mpsc::Receiver<String>;
 
 /// The settings in force; the number grows with each change, so that one that came during a restore is noticed.
 #[derive(Debug)]
@@ -50,15 +50,15 @@ struct Shared {
     running: Mutex<Vec<(Partition, Running)>>,
     settings: DashMap<Partition, Settings>,
     questions: Questions,
-    ended: mpsc::UnboundedSender<String>,
+    ended: mpsc::Sender<String>,
 }
 
 impl Tasks {
     /// None yet. `runtime` is where ticks are appended.
     #[must_use]
     pub fn new(parts: Parts, runtime: Handle) -> (Self, Ended) {
-        // Unbounded, and at most one message a partition.
-        let (ended, end) = mpsc::unbounded_channel();
+        // The first is enough: it ends the program.
+        let (ended, end) = mpsc::channel(1);
         let tasks = Self(Arc::new(Shared {
             in_force: Mutex::new(InForce { config: parts.config.clone(), change: 0 }),
             parts,
@@ -128,7 +128,7 @@ impl Tasks {
     where
         F: FnOnce(&Self, CancellationToken) -> Result<(), LogError> + Send + 'static,
     {
-        let (alive, done) = channel::<()>();
+        let (alive, done) = sync_channel::<()>(1);
         let (stop, tasks) = (CancellationToken::new(), self.clone());
         let stopping = stop.clone();
         std::thread::Builder::new().name(format!("detect-{}", partition.0)).spawn(move || {
@@ -143,7 +143,7 @@ impl Tasks {
             };
             if let Some(why) = why {
                 // Nobody listens any more only while everything stops.
-                let _ = tasks.0.ended.send(format!("the detector of partition {}: {why}", partition.0));
+                let _ = tasks.0.ended.try_send(format!("the detector of partition {}: {why}", partition.0));
             }
             drop(alive);
         })?;

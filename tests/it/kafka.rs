@@ -7,6 +7,8 @@
 mod access;
 mod client;
 mod cluster;
+mod equality;
+mod fleet;
 mod jars;
 mod leash;
 mod settings;

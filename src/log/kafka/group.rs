@@ -10,7 +10,7 @@
 //! does not take stays unread.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, TrySendError, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset as KafkaOffset, Statistics, TopicPartitionList};
 
@@ -30,6 +31,8 @@ use crate::clock::Stopwatch;
 const BATCH: usize = 1024;
 /// Batches that wait for a task; with what librdkafka holds, some thousand records.
 const WAITING: usize = 4;
+/// Commands that wait: one for each partition that is given to us at one time, which are a thousand at most.
+const COMMANDS: usize = 1024;
 /// Longest wait for a record: how late a command or a rebalance is seen.
 const POLL: Duration = Duration::from_millis(20);
 /// While a feed takes nothing.
@@ -107,7 +110,8 @@ impl ClientContext for Member {
 
 impl ConsumerContext for Member {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let partitions: Vec<i32> = list.elements_for_topic(&self.topic).iter().map(|it| it.partition()).collect();
+        let partitions: Vec<i32> =
+            list.elements_for_topic(&self.topic).iter().map(TopicPartitionListElem::partition).collect();
         let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
         let result = if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             self.assign(consumer, list, &partitions, cooperative)
@@ -135,9 +139,9 @@ impl Member {
         // Where it begins does not matter, since it is paused; the end costs least.
         list.set_all_offsets(KafkaOffset::End)?;
         if cooperative {
-            consumer.incremental_assign(list)?
+            consumer.incremental_assign(list)?;
         } else {
-            consumer.assign(list)?
+            consumer.assign(list)?;
         }
         consumer.pause(list)?;
         let new: Vec<i32> = {
@@ -156,10 +160,10 @@ impl Member {
         partitions: &[i32],
         cooperative: bool,
     ) -> Result<(), KafkaError> {
-        let lost = consumer.assignment_lost();
+        let is_lost = consumer.assignment_lost();
         let old: Vec<i32> =
             partitions.iter().copied().filter(|partition| locked(&self.held).contains(partition)).collect();
-        tracing::info!(group = self.group, partitions = ?old, lost, "partitions are no longer ours");
+        tracing::info!(group = self.group, partitions = ?old, lost = is_lost, "partitions are no longer ours");
         locked(&self.owner).revoked(&old);
         locked(&self.held).retain(|partition| !old.contains(partition));
         locked(&self.gone).extend(&old);
@@ -190,7 +194,7 @@ impl ConsumerContext for Reader {}
 pub(super) struct Group {
     topic: String,
     member: Arc<BaseConsumer<Member>>,
-    commands: Mutex<Sender<Command>>,
+    commands: SyncSender<Command>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -215,7 +219,7 @@ impl Group {
         let member: Arc<BaseConsumer<Member>> = Arc::new(clients.member(group).create_with_context(context)?);
         let reader: BaseConsumer<Reader> = clients.reader(group).create_with_context(Reader(Arc::clone(health)))?;
         member.subscribe(&[topic])?;
-        let (commands, orders) = channel();
+        let (commands, orders) = sync_channel(COMMANDS);
         let reading = Reading {
             topic: topic.to_owned(),
             member: Arc::clone(&member),
@@ -228,13 +232,15 @@ impl Group {
             .name(format!("kafka-{topic}"))
             .spawn(move || reading.run(&failed))
             .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
-        Ok(Self { topic: topic.to_owned(), member, commands: Mutex::new(commands), thread: Mutex::new(Some(thread)) })
+        Ok(Self { topic: topic.to_owned(), member, commands, thread: Mutex::new(Some(thread)) })
     }
 
     /// Reads `partition` from `from` on into `feed`; 0 is its oldest record.
     pub(super) fn start(&self, partition: i32, from: i64, feed: FeedEnd) {
-        // The thread is gone only when everything stops.
-        let _ = locked(&self.commands).send(Command::Start { partition, from, feed });
+        if self.commands.try_send(Command::Start { partition, from, feed }).is_err() {
+            // Never full, and the thread is gone only when everything stops.
+            tracing::warn!(partition, "a partition is not read");
+        }
     }
 
     /// What is committed of `partition`: the next offset, if there is one, and what was noted beside it. Blocks.
@@ -267,7 +273,7 @@ impl Group {
 
     /// Lets go of everything and leaves. Blocks the calling thread.
     pub(super) fn leave(&self) {
-        let _ = locked(&self.commands).send(Command::Leave);
+        let _ = self.commands.send(Command::Leave);
         let thread = locked(&self.thread).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!(topic = self.topic, "the thread of a consumer group panicked");

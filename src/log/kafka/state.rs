@@ -185,7 +185,7 @@ struct Found {
 
 #[derive(Default)]
 struct Parts {
-    parts: BTreeMap<u32, Vec<u8>>,
+    values: BTreeMap<u32, Vec<u8>>,
     first: i64,
     last: i64,
 }
@@ -202,12 +202,12 @@ impl Found {
             return Err(LogError::Corrupt(format!("topic {} holds what is no snapshot", message.topic())));
         };
         let parts = self.incomplete.entry(part_of.id).or_default();
-        if parts.parts.is_empty() {
+        if parts.values.is_empty() {
             parts.first = message.offset();
         }
         parts.last = message.offset();
-        parts.parts.insert(part_of.part, value.to_vec());
-        if parts.parts.len() < part_of.parts as usize {
+        parts.values.insert(part_of.part, value.to_vec());
+        if parts.values.len() < part_of.parts as usize {
             return Ok(());
         }
         let Some(parts) = self.incomplete.remove(&part_of.id) else { return Ok(()) };
@@ -222,7 +222,7 @@ impl Found {
 
     fn newest(self) -> Result<Option<(Note, Snapshot)>, LogError> {
         let Some((note, parts)) = self.best else { return Ok(None) };
-        let packed: Vec<u8> = parts.parts.into_values().flatten().collect();
+        let packed: Vec<u8> = parts.values.into_values().flatten().collect();
         let state = unpack(&packed).map_err(|error| LogError::Corrupt(format!("a snapshot is damaged: {error}")))?;
         Ok(Some((note, Snapshot { offset: Offset(note.next), state })))
     }

@@ -82,8 +82,11 @@ pub(super) fn tick(at: Timestamp) -> String {
     format!(r#"{{"tick_at":{}}}"#, at.0)
 }
 
-/// The record in a value, or why there is none; the reason holds nothing of the value.
-pub(super) fn record(value: &[u8]) -> Result<Record, &'static str> {
+/// The record in the value of a message of the events topic, or why there is none; the reason holds nothing of the value.
+///
+/// # Errors
+/// What is missing or unknown.
+pub fn record(value: &[u8]) -> Result<Record, &'static str> {
     let read: ReadRecord<'_> = serde_json::from_slice(value).map_err(|_| "it is no JSON of an event")?;
     if let Some(at) = read.tick_at {
         return Ok(Record::Tick { at: Timestamp(at) });
