@@ -1,6 +1,7 @@
 //! What operators are given in deploy/: that it fits the program as it is.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -88,7 +89,12 @@ fn every_metric_on_the_dashboard_and_in_the_rules_is_one_that_the_program_has() 
 
 #[test]
 fn every_alert_fires_when_it_should_and_only_then() {
-    for arguments in [["check", "rules", "rules.yml"], ["test", "rules", "rules_test.yml"]] {
+    let commands = [
+        &["check", "config", "--syntax-only", "prometheus.yml"][..],
+        &["check", "rules", "rules.yml"],
+        &["test", "rules", "rules_test.yml"],
+    ];
+    for arguments in commands {
         let folder = root().join("deploy/prometheus");
         let output = Command::new("promtool").args(arguments).current_dir(folder).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -122,8 +128,9 @@ fn every_panel_says_what_it_shows_and_asks_what_prometheus_understands() {
             let query = target["expr"].as_str().unwrap();
             assert!(query.contains("role=~\"$role\""), "{title} shows all roles whichever is chosen");
             let query = query.replace("$__rate_interval", "5m");
-            rules +=
-                &format!("  - record: panel\n    labels: {{of: panel{}}}\n    expr: >-\n      {query}\n", rules.len());
+            let number = rules.len();
+            writeln!(rules, "  - record: panel\n    labels: {{of: panel{number}}}\n    expr: >-\n      {query}")
+                .unwrap();
         }
     }
     let folder = tempfile::tempdir().unwrap();
@@ -164,7 +171,7 @@ fn is_key(variable: &str) -> bool {
 #[test]
 fn the_fleets_configuration_has_no_fault() {
     let flags = Flags { config: Some(root().join("deploy/kubernetes/authspike.toml")), ..Flags::default() };
-    let environment = Environment::of([("AUTHSPIKE_ADMIN_TOKEN", "a-token-of-nobody")].into_iter());
+    let environment = Environment::of([("AUTHSPIKE_ADMIN_TOKEN", "a-token-of-nobody")]);
     if let Err(faults) = config::load(&flags, &environment, Need::Nothing) {
         panic!("{faults}");
     }
