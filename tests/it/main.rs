@@ -13,6 +13,7 @@ mod architecture;
 mod attempts;
 mod cli;
 mod config;
+mod deployment;
 mod determinism;
 mod evaluation;
 mod explain;

@@ -171,12 +171,12 @@ fn a_secured_broker_lets_in_who_can_prove_it_and_no_further_than_allowed() {
     let cluster = Cluster::secured();
     let topic = fresh("secured");
     create_topic(&cluster.properties(Login::Plain), &topic, 1, &[]);
-    cluster.allow("receiver", &["--operation", "Write", "--operation", "Describe", "--topic", &topic]);
-    cluster.allow("detector", &["--operation", "Read", "--operation", "Describe", "--topic", &topic]);
+    cluster.allow("receive", &["--operation", "Write", "--operation", "Describe", "--topic", &topic]);
+    cluster.allow("detect", &["--operation", "Read", "--operation", "Describe", "--topic", &topic]);
 
-    let scram = cluster.properties(Login::Scram("receiver"));
+    let scram = cluster.properties(Login::Scram("receive"));
     write(&scram, &topic, 0..10, PATIENT).unwrap();
-    let mtls = cluster.properties(Login::Certificate("detector"));
+    let mtls = cluster.properties(Login::Certificate("detect"));
     assert_eq!(keys(&mtls, &topic), expected(0..10));
 
     // Each in, none allowed what it asks for.
@@ -194,9 +194,9 @@ fn a_secured_broker_lets_in_who_can_prove_it_and_no_further_than_allowed() {
     assert_eq!(refused.rdkafka_error_code(), unauthorized);
 
     // Neither gets in: with a wrong password, or by TLS without a certificate.
-    let wrong = cluster.properties(Login::Password("receiver", "not this one"));
+    let wrong = cluster.properties(Login::Password("receive", "not this one"));
     assert_eq!(rejection(&wrong), RDKafkaErrorCode::Authentication);
-    let mut nameless = cluster.properties(Login::Certificate("receiver"));
+    let mut nameless = cluster.properties(Login::Certificate("receive"));
     nameless.retain(|property, _| property != "ssl.certificate.location" && property != "ssl.key.location");
     // With TLS 1.3 the client is through the handshake when the broker hangs up; whether its alert is still read is luck.
     let rejected = rejection(&nameless);
