@@ -136,7 +136,7 @@ impl Engine {
             Self::Embedded { log, .. } => {
                 log.close();
                 // As long as it takes: whoever runs this bounds it.
-                tasks.stop_all(Duration::MAX);
+                let _ = tasks.stop_all(Duration::MAX);
             }
             Self::Kafka { log, .. } => log.close(),
         }

@@ -72,10 +72,8 @@ async fn serve(mut loaded: Loaded, read: Option<Read>) -> anyhow::Result<Exit> {
     let deadline = Duration::from_secs(loaded.config.shutdown_seconds);
     let demo = read.is_none().then(|| demo::Demo::prepare(&mut loaded)).transpose()?;
     let app = App::build(&loaded.config, loaded.secrets.clone()).await?;
-    match app.ingest_addr() {
-        Some(ingest) => tracing::info!(%ingest, admin = %app.admin_addr(), "listening"),
-        None => tracing::info!(admin = %app.admin_addr(), "listening"),
-    }
+    let ingest = app.ingest_addr().map(tracing::field::display);
+    tracing::info!(ingest, admin = %app.admin_addr(), "listening");
     if let (Some(demo), Some(ingest)) = (demo, app.ingest_addr()) {
         demo.start(ingest, app.admin_addr(), shutdown.requested.clone())?;
     }

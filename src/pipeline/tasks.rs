@@ -158,6 +158,7 @@ impl Tasks {
     }
 
     /// Has the tasks of `partitions` stop, and waits until they have, at most `patience`; answers whether all did.
+    #[must_use]
     pub fn stop(&self, partitions: &[Partition], patience: Duration) -> bool {
         let stopping: Vec<Running> = {
             let mut running = locked(&self.0.running);
@@ -177,6 +178,7 @@ impl Tasks {
     }
 
     /// As [`Tasks::stop`], for all there are.
+    #[must_use]
     pub fn stop_all(&self, patience: Duration) -> bool {
         let all: Vec<_> = locked(&self.0.running).iter().map(|(partition, _)| *partition).collect();
         self.stop(&all, patience)

@@ -25,6 +25,7 @@ const VARIABLES: [&str; 7] = [
     "AUTHSPIKE_IDENTIFIER_KEY",
     "AUTHSPIKE_KAFKA_BROKERS",
     "AUTHSPIKE_KAFKA_SASL_PASSWORD",
+    "AUTHSPIKE_KAFKA_SSL_KEY_PASSWORD",
 ];
 
 fn root() -> &'static Path {
