@@ -17,7 +17,7 @@ const DOCKERFILE: &str = include_str!("../../deploy/Dockerfile");
 const UNIT: &str = include_str!("../../deploy/authspike.service");
 const EXAMPLE: &str = include_str!("../../deploy/authspike.toml");
 /// Variables that are no keys of the configuration: secrets, and what is set for the program from outside.
-const VARIABLES: [&str; 7] = [
+const VARIABLES: [&str; 8] = [
     "AUTHSPIKE_CONFIG",
     "AUTHSPIKE_ADMIN_TOKEN",
     "AUTHSPIKE_ATTEMPTS_TOKEN",
