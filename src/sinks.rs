@@ -6,6 +6,7 @@
 //! Not here: the order, the schedule and the memory of what was delivered (`sinks::outbox`, `sinks::dispatch`).
 
 use std::path::Path;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use crate::finding::Finding;
 
 pub mod dispatch;
 pub mod format;
+pub mod http;
 pub mod jsonl;
 pub mod outbox;
 pub mod stdout;
@@ -27,18 +29,39 @@ pub enum Delivery {
     /// It arrived.
     Accepted,
     /// Not now: try again later.
-    Retry(String),
+    Retry {
+        /// Why.
+        reason: String,
+        /// The receiver's own wish: not before this has passed.
+        after: Option<Duration>,
+    },
+    /// Not until somebody repairs something (credentials, address): everything is kept, and tried now and then.
+    Blocked(String),
+    /// What was sent together was too large: send it in halves; a single one, cut down.
+    Split(String),
+    /// Something in what was sent together is bad, and nobody said what: send it in halves until that is found; a single
+    /// one goes to the dead letters.
+    Bisect(String),
     /// Never: it goes to the dead letters.
     Refused(String),
 }
 
 impl Delivery {
+    /// [`Delivery::Retry`] where the receiver has said nothing about when.
+    #[must_use]
+    pub fn retry(reason: impl Into<String>) -> Self {
+        Self::Retry { reason: reason.into(), after: None }
+    }
+
     /// The value of the `result` label.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
-            Self::Retry(_) => "retry",
+            Self::Retry { .. } => "retry",
+            Self::Blocked(_) => "blocked",
+            Self::Split(_) => "split",
+            Self::Bisect(_) => "bisect",
             Self::Refused(_) => "refused",
         }
     }

@@ -108,7 +108,8 @@ impl Dispatch {
             return Some(Round::Idle);
         }
         let outcomes = self.deliver(due).await;
-        let stalled = outcomes.iter().all(|outcome| matches!(outcome.delivery, Delivery::Retry(_)));
+        let stalled =
+            outcomes.iter().all(|outcome| !matches!(outcome.delivery, Delivery::Accepted | Delivery::Refused(_)));
         self.log_failures(&outcomes);
         for outcome in &outcomes {
             self.metrics.deliveries.with_label_values(&[self.name.as_str(), outcome.delivery.as_str()]).inc();
@@ -144,7 +145,7 @@ impl Dispatch {
         if findings.is_empty() {
             return outcomes;
         }
-        let unanswered = |reason: &str| Delivery::Retry(reason.into());
+        let unanswered = |reason: &str| Delivery::retry(reason);
         let (deliveries, missing) = match tokio::time::timeout(MAX_DELIVERY, self.sink.deliver(&findings)).await {
             Ok(deliveries) => (deliveries, unanswered("the sink gave no result for it")),
             Err(_) => (Vec::new(), unanswered("the sink did not answer in time")),
@@ -163,7 +164,10 @@ impl Dispatch {
         for outcome in outcomes {
             match &outcome.delivery {
                 Delivery::Accepted => {}
-                Delivery::Retry(reason) => retries = (retries.0 + 1, reason),
+                Delivery::Retry { reason, .. }
+                | Delivery::Blocked(reason)
+                | Delivery::Split(reason)
+                | Delivery::Bisect(reason) => retries = (retries.0 + 1, reason),
                 Delivery::Refused(reason) => refusals = (refusals.0 + 1, reason),
             }
         }

@@ -131,7 +131,7 @@ async fn what_a_sink_that_is_down_could_not_take_arrives_once_after_a_restart_in
     let store = open(directory.path());
     assert_eq!(put(&store, &["siem"], made()).await, 4);
     let mut running = Running::over(&store);
-    let (tried, sink) = recorder(Delivery::Retry("503".into()));
+    let (tried, sink) = recorder(Delivery::retry("503"));
     running.start("siem", sink);
     let watch = Stopwatch::start();
     while tried.lock().unwrap().is_empty() && watch.elapsed() < DEADLINE {

@@ -97,7 +97,10 @@ pub(super) fn record(
                      WHERE sink = ?1 AND revision_id = ?2 AND state <> 'delivered'",
                 )?
                 .execute(params![sink, revision_id, now.0])?,
-            Delivery::Retry(reason) => tx
+            Delivery::Retry { reason, .. }
+            | Delivery::Blocked(reason)
+            | Delivery::Split(reason)
+            | Delivery::Bisect(reason) => tx
                 .prepare_cached(
                     "UPDATE delivery SET attempts = attempts + 1, next_at = ?3, last_error = ?4
                      WHERE sink = ?1 AND revision_id = ?2 AND state = 'pending'",

@@ -58,7 +58,7 @@ fn sinks(names: &[&str]) -> Vec<String> {
 }
 
 fn retry() -> Delivery {
-    Delivery::Retry("busy".into())
+    Delivery::retry("busy")
 }
 
 #[test]
