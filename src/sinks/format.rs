@@ -74,7 +74,7 @@ impl Body {
     }
 
     fn encode(self, finding: &Finding, cut_from_bytes: Option<usize>) -> serde_json::Result<Vec<u8>> {
-        let ocsf = |version| serde_json::to_vec(&ocsf::detection_finding(finding, version, cut_from_bytes));
+        let ocsf = |version| serde_json::to_vec(&ocsf::detection_finding_as(finding, version, cut_from_bytes));
         match self {
             Self::Ocsf => ocsf(ocsf::Version::V1_5_0),
             Self::OcsfNewest => ocsf(ocsf::Version::V1_8_0),

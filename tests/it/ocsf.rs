@@ -61,7 +61,7 @@ fn records_pass_the_schema_at_every_severity() {
         for severity in Severity::ALL {
             let finding = Finding { severity, ..fixture(name) };
             for version in Version::ALL {
-                let record = serde_json::to_value(ocsf::detection_finding(&finding, version, None)).unwrap();
+                let record = serde_json::to_value(ocsf::detection_finding_as(&finding, version, None)).unwrap();
                 assert_eq!(faults(&record), [""; 0], "{name} {severity:?} {version:?}");
             }
         }

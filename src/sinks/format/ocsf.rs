@@ -40,10 +40,20 @@ impl Version {
 
 const CLASS_UID: u32 = 2004;
 
-/// The record of `finding`. `cut_from_bytes`: its lists were shortened, and so many bytes had the whole record
-/// ([`super::fit`]).
+/// The record of `finding` in the default version.
 #[must_use]
-pub fn detection_finding(finding: &Finding, version: Version, cut_from_bytes: Option<usize>) -> DetectionFinding<'_> {
+pub fn detection_finding(finding: &Finding) -> DetectionFinding<'_> {
+    detection_finding_as(finding, Version::default(), None)
+}
+
+/// The record of `finding` in `version`. `cut_from_bytes`: its lists were shortened, and so many bytes had the whole
+/// record ([`super::fit`]).
+#[must_use]
+pub fn detection_finding_as(
+    finding: &Finding,
+    version: Version,
+    cut_from_bytes: Option<usize>,
+) -> DetectionFinding<'_> {
     let (activity_id, activity_name, type_name) = match finding.lifecycle {
         Lifecycle::Opened => (1, "Create", "Detection Finding: Create"),
         Lifecycle::Updated => (2, "Update", "Detection Finding: Update"),
@@ -88,7 +98,7 @@ pub fn detection_finding(finding: &Finding, version: Version, cut_from_bytes: Op
 /// # Errors
 /// None that this record can cause; `serde_json` cannot know that.
 pub fn line(finding: &Finding) -> serde_json::Result<Vec<u8>> {
-    serde_json::to_vec(&detection_finding(finding, Version::default(), None))
+    serde_json::to_vec(&detection_finding(finding))
 }
 
 fn metadata(finding: &Finding, version: Version, cut_from_bytes: Option<usize>) -> Metadata<'_> {
