@@ -161,13 +161,15 @@ impl Config {
         faults
     }
 
-    /// The variables that hold secrets, each with the key that names it: `splunk_hec.0.token_env`.
+    /// The variables that hold secrets, each with the key that names it: `splunk_hec.0.token_env`. A name that
+    /// [`Config::validate`] refuses is not among them: it may be the secret itself.
     #[must_use]
     pub fn variables(&self) -> Vec<(String, &str)> {
         let mut variables = Vec::new();
         for (key, one) in self.sections() {
             let named =
                 one.secrets().into_iter().filter_map(|keys| Some((format!("{key}.{}_env", keys.key), keys.env?)));
+            let named = named.filter(|(_, name)| section::variable_fault(name).is_none());
             variables.extend(named);
         }
         variables

@@ -126,7 +126,7 @@ mod tests {
     fn pseudonym() -> Pseudonym {
         // Any function of both will do here.
         Arc::new(|tenant, text| {
-            let mut hash = [0; 16];
+            let mut hash = [0_u8; 16];
             for (place, byte) in tenant.0.bytes().chain(text.bytes()).enumerate() {
                 hash[place % 16] = hash[place % 16].wrapping_mul(31).wrapping_add(byte);
             }

@@ -188,7 +188,8 @@ fn name_fault(name: &str) -> Option<String> {
 /// Variables of ours are keys, secrets or faults; of these names, secrets.
 pub const SECRET_PREFIX: &str = "AUTHSPIKE_SECRET_";
 
-fn variable_fault(name: &str) -> Option<&'static str> {
+/// What is wrong with `name` as the name of a variable that holds a secret.
+pub(super) fn variable_fault(name: &str) -> Option<&'static str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if name.is_empty() || !name.chars().all(plain) {
         // Perhaps the secret itself: it is not quoted.

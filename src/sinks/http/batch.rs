@@ -30,7 +30,7 @@ mod tests {
     #[test]
     fn runs_are_as_long_as_fits_and_nothing_is_left_out() {
         assert_eq!(runs([4, 4, 4, 20, 1, 9, 1], 10), [0..2, 2..3, 3..4, 4..6, 6..7]);
-        assert_eq!(runs([], 10), []);
+        assert!(runs([], 10).is_empty());
         assert_eq!(runs([99], 10), vec![0..1; 1]);
     }
 }
