@@ -24,8 +24,9 @@ use crate::log::{Log, Partition};
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Board, Questions, ShadowBoard, Task};
 use crate::sinks::dispatch::{self, Dispatch};
-use crate::sinks::outbox::{self, Outbox};
-use crate::sinks::{self, NamedSink};
+use crate::sinks::outbox::{self, Bounds, Outbox, Recipient};
+use crate::sinks::redact::Pseudonym;
+use crate::sinks::{self, Outlet};
 use crate::store::Store;
 use crate::{admin, http, sources};
 
@@ -43,7 +44,9 @@ pub struct App {
     store: Store,
     log: Arc<EmbeddedLog>,
     tasks: Vec<Task>,
-    sinks: Vec<NamedSink>,
+    outlets: Vec<Outlet>,
+    pseudonym: Pseudonym,
+    bounds: Bounds,
     /// Changes when findings were put into the outbox.
     wake: watch::Receiver<()>,
     ingest: Front,
@@ -69,14 +72,16 @@ impl App {
         create_data_dir(&config.data_dir)?;
         let store = Store::open(&config.data_dir, &[embedded::SCHEMA, outbox::SCHEMA])
             .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))?;
-        let sinks = sinks::build(&config.sinks, &config.data_dir)?;
-        let names: Vec<_> = sinks.iter().map(|(name, _)| name.clone()).collect();
+        let parts = sinks::Parts { data_dir: &config.data_dir, variables: &secrets.sinks, clock: clock.clone() };
+        let outlets = sinks::build(&config.sinks, &parts)?;
+        let names: Vec<_> = outlets.iter().map(|outlet| outlet.name.clone()).collect();
+        let identifier_key = identifier_key::load_or_create(&config.data_dir)?;
         let retired = Outbox::new(store.clone()).retire_others(&names, clock.now()).await?;
         if retired > 0 {
             tracing::warn!(revisions = retired, "given up: they waited for sinks that are no longer configured");
         }
         let (woken, wake) = watch::channel(());
-        let enqueue = enqueue(names, clock.clone());
+        let enqueue = enqueue(outlets.iter().map(Recipient::of).collect(), config.sinks.outbox, clock.clone());
         let log = EmbeddedLog::open(store.clone(), &config.log, enqueue, &clock, &metrics.log)?;
         let log = Arc::new(log);
         let (board, shadow) = (Board::default(), ShadowBoard::default());
@@ -107,13 +112,15 @@ impl App {
             log: Arc::clone(&log) as Arc<dyn Log>,
             metrics: metrics.ingest.clone(),
             clock: clock.clone(),
-            identifier_key: identifier_key::load_or_create(&config.data_dir)?,
+            identifier_key: identifier_key.clone(),
         })
         .map_err(|faults| anyhow!(faults.join("; ")))?;
         let ingest = Front::bind("ingest.listen", config.ingest.listen, router, config.ingest.limits()).await?;
         let limits = http::Limits { max_connections: MAX_ADMIN_CONNECTIONS, ..config.ingest.limits() };
         let admin = Front::bind("admin.listen", config.admin.listen, admin::router(admin_parts), limits).await?;
-        Ok(Self { clock, metrics, store, log, tasks, sinks, wake, ingest, admin })
+        let pseudonym: Pseudonym = Arc::new(move |tenant, text| identifier_key.hash(tenant, text).0);
+        let bounds = config.sinks.outbox;
+        Ok(Self { clock, metrics, store, log, tasks, outlets, pseudonym, bounds, wake, ingest, admin })
     }
 
     /// Where `/webhooks/clerk` and `/v1/attempts` are.
@@ -155,10 +162,11 @@ impl App {
         }
         let outbox = Outbox::new(self.store.clone());
         let mut deliveries = JoinSet::new();
-        deliveries.spawn(dispatch::prune(outbox.clone(), self.clock.clone(), stop.outbox.clone()));
-        for (name, sink) in self.sinks {
+        deliveries.spawn(dispatch::prune(outbox.clone(), self.bounds, self.clock.clone(), stop.outbox.clone()));
+        for outlet in self.outlets {
             let (metrics, clock) = (self.metrics.outbox.clone(), self.clock.clone());
-            let dispatch = Dispatch { name, sink, outbox: outbox.clone(), metrics, clock };
+            let pseudonym = Arc::clone(&self.pseudonym);
+            let dispatch = Dispatch { outlet, outbox: outbox.clone(), metrics, clock, pseudonym };
             deliveries.spawn(dispatch.run(self.wake.clone(), stop.outbox.clone()));
         }
 
@@ -236,8 +244,10 @@ fn create_data_dir(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("data_dir: cannot create {}", path.display()))
 }
 
-fn enqueue(sinks: Vec<String>, clock: Clock) -> Enqueue {
-    Arc::new(move |transaction, findings| outbox::enqueue(transaction, &sinks, findings, clock.now()).map(|_| ()))
+fn enqueue(recipients: Vec<Recipient>, bounds: Bounds, clock: Clock) -> Enqueue {
+    Arc::new(move |transaction, findings| {
+        outbox::enqueue(transaction, &recipients, findings, clock.now(), &bounds).map(|_| ())
+    })
 }
 
 fn open_tasks(

@@ -194,15 +194,18 @@ pub fn load(flags: &Flags, environment: &Environment, need: Need) -> Result<Load
         figment = figment.merge(layer);
     }
     let before = faults.len();
-    let secrets = Secrets::read(environment, &mut faults);
+    let mut secrets = Secrets::read(environment, &mut faults);
     if need == Need::Source && !secrets.any_source() && faults.len() == before {
         faults.push(Secrets::missing());
     }
     match figment.extract::<Config>() {
         Ok(config) => {
-            faults.extend(
-                config.validate().into_iter().map(|(key, what)| Fault::new(source_of(&figment, &key), Some(key), what)),
-            );
+            let mut found = config.validate();
+            match secrets::of_sinks(environment, &config.sinks) {
+                Ok(variables) => secrets.sinks = variables,
+                Err(missing) => found.extend(missing.into_iter().map(|(key, what)| (format!("sinks.{key}"), what))),
+            }
+            faults.extend(found.into_iter().map(|(key, what)| Fault::new(source_of(&figment, &key), Some(key), what)));
             if faults.is_empty() { Ok(Loaded { config, secrets, file }) } else { Err(Faults(faults)) }
         }
         // Layers that are right one by one are right together; should that ever fail, the reason must be seen.

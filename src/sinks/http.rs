@@ -8,6 +8,7 @@
 //! sinks).
 
 use std::io::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flate2::Compression;
@@ -19,6 +20,7 @@ use super::format::prose::visible;
 use crate::clock::Clock;
 use crate::secret::Secret;
 
+pub mod batch;
 pub mod settings;
 pub mod status;
 
@@ -41,6 +43,8 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 pub struct Client {
     client: reqwest::Client,
     clock: Clock,
+    /// For whoever tests the sink by hand.
+    last_answer: Arc<Mutex<Option<String>>>,
 }
 
 /// One POST.
@@ -184,7 +188,7 @@ impl Client {
             .no_proxy();
         let client =
             settings.apply(builder)?.build().map_err(|error| format!("TLS cannot be set up: {}", chain(error)))?;
-        Ok(Self { client, clock })
+        Ok(Self { client, clock, last_answer: Arc::default() })
     }
 
     /// Sends `request` and reads the whole answer.
@@ -212,13 +216,21 @@ impl Client {
         }
         let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let cookies = headers.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
-        Ok(Answer {
+        let answer = Answer {
             status,
             retry_after: retry_after.and_then(|value| status::retry_after(value, self.clock.now())),
             cookies: cookies.map(str::to_owned).collect(),
             body,
             secrets,
-        })
+        };
+        *self.last_answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer.reason());
+        Ok(answer)
+    }
+
+    /// The last answer in words, see [`Answer::reason`].
+    #[must_use]
+    pub fn last_answer(&self) -> Option<String> {
+        self.last_answer.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
