@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Clock;
 use crate::finding::Finding;
 
+pub mod alertmanager;
 pub mod credential;
 pub mod dispatch;
 pub mod format;
@@ -24,10 +25,13 @@ pub mod outbox;
 pub mod redact;
 pub mod route;
 pub mod section;
+pub mod sentinel;
 pub mod splunk_hec;
 pub mod standing;
 pub mod stdout;
+pub mod syslog;
 pub mod thread;
+pub mod webhook;
 
 use credential::Variables;
 use redact::Redaction;
@@ -135,6 +139,14 @@ pub struct Config {
     pub outbox: outbox::Bounds,
     /// Splunk's HTTP Event Collector, and what speaks its protocol.
     pub splunk_hec: Vec<splunk_hec::Config>,
+    /// Syslog receivers, with CEF or JSON.
+    pub syslog: Vec<syslog::Config>,
+    /// Webhooks: signed, or in the form of some service.
+    pub webhook: Vec<webhook::Config>,
+    /// Prometheus Alertmanager.
+    pub alertmanager: Vec<alertmanager::Config>,
+    /// Microsoft Sentinel.
+    pub sentinel: Vec<sentinel::Config>,
 }
 
 impl Config {
@@ -143,7 +155,12 @@ impl Config {
         fn of<'a, S: Section>(kind: &'static str, list: &'a [S]) -> impl Iterator<Item = (String, &'a dyn Section)> {
             list.iter().enumerate().map(move |(index, one)| (format!("{kind}.{index}"), one as &dyn Section))
         }
-        of("splunk_hec", &self.splunk_hec).collect()
+        of("splunk_hec", &self.splunk_hec)
+            .chain(of("syslog", &self.syslog))
+            .chain(of("webhook", &self.webhook))
+            .chain(of("alertmanager", &self.alertmanager))
+            .chain(of("sentinel", &self.sentinel))
+            .collect()
     }
 
     /// Every fault, as `sink.key: what is wrong`.
@@ -231,6 +248,18 @@ pub fn build(config: &Config, parts: &Parts<'_>) -> Result<Vec<Outlet>, BuildErr
     }
     for section in &config.splunk_hec {
         outlets.push(outlet(section, splunk_hec::SplunkHec::new(section, parts.variables, parts.clock.clone()))?);
+    }
+    for section in &config.syslog {
+        outlets.push(outlet(section, syslog::Syslog::new(section))?);
+    }
+    for section in &config.webhook {
+        outlets.push(outlet(section, webhook::Webhook::new(section, parts.variables, parts.clock.clone()))?);
+    }
+    for section in &config.alertmanager {
+        outlets.push(outlet(section, alertmanager::Alertmanager::new(section, parts.variables, parts.clock.clone()))?);
+    }
+    for section in &config.sentinel {
+        outlets.push(outlet(section, sentinel::Sentinel::new(section, parts.variables, parts.clock.clone()))?);
     }
     Ok(outlets)
 }

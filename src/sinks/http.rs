@@ -92,6 +92,13 @@ impl<'a> Request<'a> {
         Ok(self)
     }
 
+    /// Says that the body holds `secret`, which is then struck out of what the receiver answers.
+    #[must_use]
+    pub fn body_holds(mut self, secret: &Secret) -> Self {
+        self.secrets.push(secret.clone());
+        self
+    }
+
     fn insert(&mut self, name: &str, value: &str, sensitive: bool) -> Result<(), Delivery> {
         // A configuration that cannot be sent is the operator's to repair, as a wrong password is.
         let blocked = || Delivery::Blocked(format!("the header {name} cannot be sent: its value is no header's"));

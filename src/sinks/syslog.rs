@@ -13,7 +13,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::credential::Variables;
 use super::format::syslog::{Origin, message};
 use super::format::{Body, cef};
 use super::http::settings::is_loopback;
@@ -159,7 +158,7 @@ impl Syslog {
     ///
     /// # Errors
     /// `key: what is wrong`.
-    pub fn new(config: &Config, _: &Variables) -> Result<Self, String> {
+    pub fn new(config: &Config) -> Result<Self, String> {
         let (host, port) = config.host_and_port().ok_or_else(|| "address: must be host:port".to_owned())?;
         let connection = Connection::new(config, host, port)?;
         let host = config.host.clone().unwrap_or_else(this_host);

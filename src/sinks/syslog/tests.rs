@@ -36,7 +36,7 @@ fn faults_name_their_keys() {
     let keys: Vec<_> = wrong.validate().iter().map(|fault| fault.split(':').next().unwrap().to_owned()).collect();
     assert_eq!(keys, ["facility", "max_bytes", "timeout_seconds", "client_cert_file"]);
     let unread = Config { ca_file: Some("/nowhere".into()), ..config("h:1") };
-    let fault = Syslog::new(&unread, &Variables::new()).err().unwrap();
+    let fault = Syslog::new(&unread).err().unwrap();
     assert!(fault.starts_with("ca_file: /nowhere"), "{fault}");
 }
 
