@@ -20,6 +20,7 @@ use super::section::{SecretKeys, Section, section, shared_keys};
 use super::{Delivery, Sink};
 use crate::finding::Finding;
 
+mod tls;
 mod transport;
 
 use transport::Connection;

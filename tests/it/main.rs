@@ -26,5 +26,7 @@ mod run;
 mod signature;
 mod simulate;
 mod sinks;
+mod stub;
 mod support;
+mod syslog;
 mod webhook;

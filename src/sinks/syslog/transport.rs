@@ -7,15 +7,16 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use native_tls::{Certificate, Identity, Protocol, TlsConnector};
+use openssl::ssl::ErrorCode;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio_openssl::SslStream;
 
+use super::tls::{self, SslConnector};
 use super::{Config, Framing, Transport};
-use crate::sinks::http::settings::pem;
 
 /// How long an answer that says "nobody listens here" may take to come back after a datagram. On the same network it is
 /// there at once; from further away there often is none.
@@ -24,8 +25,56 @@ const REFUSAL_WAIT: Duration = Duration::from_millis(20);
 const MAX_CHATTER: usize = 64 << 10;
 
 /// A stream of either kind.
-trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
+enum Stream {
+    Tcp(TcpStream),
+    Tls(Box<SslStream<TcpStream>>),
+}
+
+impl Stream {
+    /// After the end was read: whether the receiver said so itself. Over TLS a close without its word can be forged by
+    /// anybody on the way.
+    async fn closed_in_order(&mut self) -> bool {
+        match self {
+            Self::Tcp(_) => true,
+            Self::Tls(stream) => {
+                let again = Pin::new(&mut **stream).peek(&mut [0]).await;
+                again.is_err_and(|error| error.code() == ErrorCode::ZERO_RETURN)
+            }
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(context),
+        }
+    }
+}
 
 /// Where to, and the stream that is open.
 pub(super) struct Connection {
@@ -34,8 +83,8 @@ pub(super) struct Connection {
     /// `None` for UDP.
     framing: Option<Framing>,
     confirm: bool,
-    tls: Option<tokio_native_tls::TlsConnector>,
-    open: Option<Box<dyn Stream>>,
+    tls: Option<SslConnector>,
+    open: Option<Stream>,
 }
 
 impl Connection {
@@ -46,7 +95,7 @@ impl Connection {
             port,
             framing: (config.transport != Transport::Udp).then_some(config.framing),
             confirm: config.confirm,
-            tls: if config.transport == Transport::Tls { Some(connector(config)?.into()) } else { None },
+            tls: if config.transport == Transport::Tls { Some(tls::connector(config)?) } else { None },
             open: None,
         })
     }
@@ -63,7 +112,7 @@ impl Connection {
         for message in messages {
             frame(&mut framed, framing, message);
         }
-        if let Some(stream) = self.open.as_deref_mut()
+        if let Some(stream) = self.open.as_mut()
             && !is_idle(stream).await
         {
             self.open = None;
@@ -78,21 +127,22 @@ impl Connection {
         if self.confirm {
             // Says that nothing follows; the receiver then reads what there is and closes as well.
             stream.shutdown().await.map_err(failed)?;
-            read_to_end(&mut *stream).await?;
+            read_to_end(&mut stream).await?;
         } else {
             self.open = Some(stream);
         }
         Ok(())
     }
 
-    async fn connect(&self) -> Result<Box<dyn Stream>, String> {
+    async fn connect(&self) -> Result<Stream, String> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await;
         let stream = stream.map_err(|error| format!("cannot connect: {error}"))?;
         // A batch is written at once; its last packet need not wait for more.
         let _ = stream.set_nodelay(true);
-        let Some(connector) = &self.tls else { return Ok(Box::new(stream)) };
-        let stream = connector.connect(&self.host, stream).await;
-        Ok(Box::new(stream.map_err(|error| format!("no TLS connection: {error}"))?))
+        match &self.tls {
+            Some(connector) => Ok(Stream::Tls(Box::new(tls::connect(connector, &self.host, stream).await?))),
+            None => Ok(Stream::Tcp(stream)),
+        }
     }
 
     async fn send_datagrams(&self, messages: &[Vec<u8>]) -> Result<(), String> {
@@ -128,7 +178,7 @@ fn frame(framed: &mut Vec<u8>, framing: Framing, message: &[u8]) {
 }
 
 /// Whether the receiver has neither closed nor broken the stream, as far as this machine has heard.
-async fn is_idle(stream: &mut dyn Stream) -> bool {
+async fn is_idle(stream: &mut Stream) -> bool {
     let mut buffer = [0; 512];
     poll_fn(|context| {
         let mut buffer = ReadBuf::new(&mut buffer);
@@ -141,40 +191,16 @@ async fn is_idle(stream: &mut dyn Stream) -> bool {
     .await
 }
 
-/// Waits until the receiver closes: in order, so over TLS with its own word (a close that anybody on the way could have
-/// forged confirms nothing).
-async fn read_to_end(stream: &mut dyn Stream) -> Result<(), String> {
+/// Waits until the receiver has read everything, which it shows by closing in turn.
+async fn read_to_end(stream: &mut Stream) -> Result<(), String> {
     let (mut buffer, mut heard) = ([0; 1024], 0);
     while heard < MAX_CHATTER {
         match stream.read(&mut buffer).await {
-            Ok(0) => return Ok(()),
+            Ok(0) if stream.closed_in_order().await => return Ok(()),
+            Ok(0) => return Err("not confirmed: the connection was cut off".to_owned()),
             Ok(count) => heard += count,
             Err(error) => return Err(format!("not confirmed: {error}")),
         }
     }
     Err(format!("answered with more than {MAX_CHATTER} bytes, which no syslog receiver does"))
-}
-
-fn connector(config: &Config) -> Result<TlsConnector, String> {
-    let mut builder = TlsConnector::builder();
-    builder.min_protocol_version(Some(Protocol::Tlsv12));
-    if let Some(path) = &config.ca_file {
-        let authorities = Certificate::stack_from_pem(&pem("ca_file", path)?).unwrap_or_default();
-        if authorities.is_empty() {
-            return Err(format!("ca_file: {} holds no certificate as PEM", path.display()));
-        }
-        // These alone, not these too.
-        builder.disable_built_in_roots(true);
-        for authority in authorities {
-            builder.add_root_certificate(authority);
-        }
-    }
-    if let (Some(certificate), Some(key)) = (&config.client_cert_file, &config.client_key_file) {
-        let identity = Identity::from_pkcs8(&pem("client_cert_file", certificate)?, &pem("client_key_file", key)?);
-        // The cause may quote the key.
-        builder.identity(identity.map_err(|_| {
-            "client_key_file: it and client_cert_file are no PEM certificate with its PKCS #8 key".to_owned()
-        })?);
-    }
-    builder.build().map_err(|error| format!("TLS cannot be set up: {error}"))
 }
