@@ -17,6 +17,7 @@ use crate::finding::Finding;
 
 pub mod credential;
 pub mod dispatch;
+pub mod elastic;
 pub mod format;
 pub mod http;
 pub mod jsonl;
@@ -135,6 +136,8 @@ pub struct Config {
     pub outbox: outbox::Bounds,
     /// Splunk's HTTP Event Collector, and what speaks its protocol.
     pub splunk_hec: Vec<splunk_hec::Config>,
+    /// Elasticsearch and OpenSearch.
+    pub elastic: Vec<elastic::Config>,
 }
 
 impl Config {
@@ -143,7 +146,7 @@ impl Config {
         fn of<'a, S: Section>(kind: &'static str, list: &'a [S]) -> impl Iterator<Item = (String, &'a dyn Section)> {
             list.iter().enumerate().map(move |(index, one)| (format!("{kind}.{index}"), one as &dyn Section))
         }
-        of("splunk_hec", &self.splunk_hec).collect()
+        of("splunk_hec", &self.splunk_hec).chain(of("elastic", &self.elastic)).collect()
     }
 
     /// Every fault, as `sink.key: what is wrong`.
@@ -231,6 +234,9 @@ pub fn build(config: &Config, parts: &Parts<'_>) -> Result<Vec<Outlet>, BuildErr
     }
     for section in &config.splunk_hec {
         outlets.push(outlet(section, splunk_hec::SplunkHec::new(section, parts.variables, parts.clock.clone()))?);
+    }
+    for section in &config.elastic {
+        outlets.push(outlet(section, elastic::Elastic::new(section, parts.variables, parts.clock.clone()))?);
     }
     Ok(outlets)
 }
