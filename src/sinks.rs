@@ -18,6 +18,7 @@ use crate::finding::Finding;
 pub mod alertmanager;
 pub mod credential;
 pub mod dispatch;
+pub mod elastic;
 pub mod format;
 pub mod http;
 pub mod jsonl;
@@ -139,6 +140,8 @@ pub struct Config {
     pub outbox: outbox::Bounds,
     /// Splunk's HTTP Event Collector, and what speaks its protocol.
     pub splunk_hec: Vec<splunk_hec::Config>,
+    /// Elasticsearch and OpenSearch.
+    pub elastic: Vec<elastic::Config>,
     /// Syslog receivers, with CEF or JSON.
     pub syslog: Vec<syslog::Config>,
     /// Webhooks: signed, or in the form of some service.
@@ -156,6 +159,7 @@ impl Config {
             list.iter().enumerate().map(move |(index, one)| (format!("{kind}.{index}"), one as &dyn Section))
         }
         of("splunk_hec", &self.splunk_hec)
+            .chain(of("elastic", &self.elastic))
             .chain(of("syslog", &self.syslog))
             .chain(of("webhook", &self.webhook))
             .chain(of("alertmanager", &self.alertmanager))
@@ -248,6 +252,9 @@ pub fn build(config: &Config, parts: &Parts<'_>) -> Result<Vec<Outlet>, BuildErr
     }
     for section in &config.splunk_hec {
         outlets.push(outlet(section, splunk_hec::SplunkHec::new(section, parts.variables, parts.clock.clone()))?);
+    }
+    for section in &config.elastic {
+        outlets.push(outlet(section, elastic::Elastic::new(section, parts.variables, parts.clock.clone()))?);
     }
     for section in &config.syslog {
         outlets.push(outlet(section, syslog::Syslog::new(section))?);

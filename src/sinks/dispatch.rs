@@ -55,10 +55,21 @@ pub struct Dispatch {
 enum Round {
     /// Nothing is due.
     Idle,
-    /// Something was taken or refused.
-    Progress,
-    /// Nothing was: the standing says how long to wait.
-    Stalled,
+    /// Something was, and what became of it is recorded.
+    Settled,
+}
+
+/// What to wait for before the next round.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    /// Nothing.
+    None,
+    /// The sink: it failed.
+    Sink(Duration),
+    /// Something to send.
+    Idle,
+    /// The store: it failed.
+    Store,
 }
 
 impl Dispatch {
@@ -71,30 +82,33 @@ impl Dispatch {
             // Before looking: what is put in while this round runs wakes the next.
             wake.borrow_and_update();
             let pause = match standing.allowance(self.clock.now()) {
-                Err(wait) => Some(wait.min(MAX_SLEEP)),
+                Err(wait) => Pause::Sink(wait),
                 Ok(limit) => match self.round(&mut standing, limit, &shutdown).await {
-                    Some(Round::Progress) => {
-                        // A long backlog must be seen to shrink, and counting it takes time.
-                        if published.elapsed() > PUBLISH_INTERVAL {
-                            self.publish(&standing).await;
-                            published = Stopwatch::start();
-                        }
-                        continue;
-                    }
-                    Some(Round::Stalled) => continue,
-                    Some(Round::Idle) => None,
-                    None => Some(STORE_PAUSE),
+                    Some(Round::Settled) => Pause::None,
+                    Some(Round::Idle) => Pause::Idle,
+                    None => Pause::Store,
                 },
             };
-            let idle = self.publish(&standing).await;
+            // A long backlog must be seen to shrink, and counting it takes time.
+            let mut idle = MAX_SLEEP;
+            if pause == Pause::Idle || published.elapsed() > PUBLISH_INTERVAL {
+                idle = self.publish(&standing).await;
+                published = Stopwatch::start();
+            }
+            let wait = match pause {
+                Pause::None => continue,
+                Pause::Sink(wait) => wait.min(MAX_SLEEP),
+                Pause::Idle => idle,
+                Pause::Store => STORE_PAUSE,
+            };
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = tokio::time::sleep(pause.unwrap_or(idle)) => {}
-                () = woken(&mut wake), if pause.is_none() => {}
+                () = tokio::time::sleep(wait) => {}
+                () = woken(&mut wake), if pause != Pause::Store => {}
             }
         }
         while let Ok(limit) = standing.allowance(self.clock.now())
-            && let Some(Round::Progress) = self.round(&mut standing, limit, &shutdown).await
+            && let Some(Round::Settled) = self.round(&mut standing, limit, &shutdown).await
         {}
         self.publish(&standing).await;
     }
@@ -126,9 +140,7 @@ impl Dispatch {
             return Some(Round::Idle);
         }
         let (mut halves, unreadable) = Halves::of(due);
-        let mut stalled = true;
         if !unreadable.is_empty() {
-            stalled = false;
             self.settle(unreadable, standing, shutdown).await?;
         }
         while let Some(part) = halves.next() {
@@ -137,14 +149,12 @@ impl Dispatch {
             if outcomes.is_empty() {
                 continue;
             }
-            let progressed = self.settle(outcomes, standing, shutdown).await?;
-            stalled &= !progressed;
-            if !progressed {
+            if !self.settle(outcomes, standing, shutdown).await? {
                 // The rest would fare no better; it is still due.
                 break;
             }
         }
-        Some(if stalled { Round::Stalled } else { Round::Progress })
+        Some(Round::Settled)
     }
 
     /// One call of the sink, which answers for each finding or is answered for.

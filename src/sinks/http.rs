@@ -99,6 +99,12 @@ impl<'a> Request<'a> {
         self
     }
 
+    /// The headers, for tests of what is sent.
+    #[cfg(test)]
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
     fn insert(&mut self, name: &str, value: &str, sensitive: bool) -> Result<(), Delivery> {
         // A configuration that cannot be sent is the operator's to repair, as a wrong password is.
         let blocked = || Delivery::Blocked(format!("the header {name} cannot be sent: its value is no header's"));

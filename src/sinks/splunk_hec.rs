@@ -16,8 +16,8 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::credential::{Credential, Variables};
-use super::format::ocsf;
-use super::http::batch::runs;
+use super::format::Body;
+use super::http::batch::{Tally, runs};
 use super::http::{Answer, Client, Request, Url};
 use super::section::{SecretKeys, Section, section, shared_keys};
 use super::{Delivery, Sink};
@@ -48,6 +48,8 @@ section! {
         path: String = "/services/collector/event".into(),
         /// The index; unset: the token's own.
         index: Option<String> = None,
+        /// What an event holds.
+        body: Body = Body::Ocsf,
         /// `source` of the events.
         source: String = "authspike".into(),
         /// `sourcetype` of the events.
@@ -160,7 +162,7 @@ impl SplunkHec {
             source: &self.config.source,
             sourcetype: &self.config.sourcetype,
             index: self.config.index.as_deref(),
-            event: serde_json::value::to_raw_value(&ocsf::detection_finding(finding))?,
+            event: serde_json::from_slice(&self.config.body.line(finding)?)?,
             fields: Fields {
                 finding_uid: finding.finding_id,
                 lifecycle: finding.lifecycle.as_str(),
@@ -245,41 +247,34 @@ impl SplunkHec {
 #[async_trait]
 impl Sink for SplunkHec {
     async fn deliver(&mut self, findings: &[Finding]) -> Vec<Delivery> {
-        let mut deliveries = Vec::with_capacity(findings.len());
-        let events: Vec<_> = match findings.iter().map(|finding| self.event(finding)).collect() {
+        let events: Vec<Vec<u8>> = match findings.iter().map(|finding| self.event(finding)).collect() {
             Ok(events) => events,
             Err(error) => return vec![Delivery::Bisect(format!("cannot be written as JSON: {error}")); findings.len()],
         };
-        let events: Vec<Vec<u8>> = events;
-        let (mut stopped, mut acks) = (None, Vec::new());
-        for run in runs(events.iter().map(Vec::len), MAX_BODY_BYTES) {
+        let (mut tally, mut acks) = (Tally::default(), Vec::new());
+        for run in runs(events.iter().map(|event| event.len() + 1), MAX_BODY_BYTES) {
             let count = run.len();
-            let sent = match &stopped {
-                Some(reason) => Err(Delivery::clone(reason)),
+            let sent = match tally.stopped() {
+                Some(reason) => Err(reason),
                 None => self.send(events.get(run).unwrap_or_default().join(&b'\n')).await,
             };
             match sent {
                 Ok(ack) => {
-                    acks.extend(ack.map(|id| (id, deliveries.len()..deliveries.len() + count)));
-                    deliveries.extend(vec![Delivery::Accepted; count]);
+                    acks.extend(ack.map(|id| (id, tally.len()..tally.len() + count)));
+                    tally.all(count, &Delivery::Accepted);
                 }
-                Err(delivery) => {
-                    deliveries.extend(vec![delivery.clone(); count]);
-                    // The next request would fare no better.
-                    if matches!(delivery, Delivery::Retry { .. } | Delivery::Blocked(_)) {
-                        stopped = Some(delivery);
-                    }
-                }
+                Err(delivery) => tally.all(count, &delivery),
             }
         }
         let mut pending: Vec<u64> = acks.iter().map(|(id, _)| *id).collect();
-        let seconds = self.config.ack_timeout_seconds;
         let fault = self.acknowledge(&mut pending).await.err();
-        let fault = fault.unwrap_or_else(|| Delivery::retry(format!("not acknowledged within {seconds} s")));
-        for (_, run) in acks.into_iter().filter(|(id, _)| pending.contains(id)) {
-            deliveries.iter_mut().take(run.end).skip(run.start).for_each(|delivery| *delivery = fault.clone());
+        let fault = fault.unwrap_or_else(|| {
+            Delivery::retry(format!("not acknowledged within {} s", self.config.ack_timeout_seconds))
+        });
+        for (_, range) in acks.into_iter().filter(|(id, _)| pending.contains(id)) {
+            tally.correct(range, &fault);
         }
-        deliveries
+        tally.finish()
     }
 
     fn last_answer(&self) -> Option<String> {

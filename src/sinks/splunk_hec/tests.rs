@@ -1,5 +1,6 @@
 use super::*;
 use crate::secret::Secret;
+use crate::sinks::format::ocsf;
 use crate::sinks::sample::stuffing;
 
 fn config() -> Config {
