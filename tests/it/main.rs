@@ -9,6 +9,7 @@
     reason = "the allow-…-in-tests settings do not reach functions that tests share"
 )]
 
+mod alertmanager;
 mod architecture;
 mod attempts;
 mod cli;
@@ -21,8 +22,10 @@ mod generated;
 mod judges;
 mod normalize;
 mod ocsf;
+mod outgoing;
 mod reload;
 mod run;
+mod sentinel;
 mod signature;
 mod simulate;
 mod sinks;
