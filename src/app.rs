@@ -86,7 +86,7 @@ impl App {
         let log = Arc::new(log);
         let (board, shadow) = (Board::default(), ShadowBoard::default());
         let tasks = open_tasks(config, &log, &clock, &metrics, (&board, &shadow), woken)?;
-        let notes = notes(&secrets);
+        let notes = notes(&secrets, &store);
         for note in &*notes {
             tracing::warn!("{note}");
         }
@@ -275,8 +275,11 @@ fn open_tasks(
 }
 
 /// What cannot be seen with the sources that are configured.
-fn notes(secrets: &Secrets) -> Arc<[String]> {
+fn notes(secrets: &Secrets, store: &Store) -> Arc<[String]> {
     let mut notes = Vec::new();
+    if let Some(aside) = store.moved_aside() {
+        notes.push(format!("the database was damaged and is now {}: this instance began anew", aside.display()));
+    }
     if secrets.attempts.is_empty() && secrets.attempts_tokens.is_empty() {
         notes.push(
             "no failure source configured: Clerk's webhooks carry no failed sign-in, so no failure rate can be computed; \
