@@ -2,7 +2,8 @@
 //!
 //! Invariant: an alert's labels are of the finding's identity and severity, never of what changes otherwise, so every
 //! revision is the same alert. One of a higher severity is an alert of its own, since receivers are chosen by severity;
-//! the milder ones are resolved with it. A closed finding is resolved.
+//! the milder ones are resolved with it. A closed finding is resolved; what comes to light after that fires once more, for
+//! as long as an alert holds.
 //!
 //! Not here: repetition. Alertmanager forgets an alert that says nothing about its end after five minutes, so each says
 //! when it would end by itself: [`Config::hold_minutes`] after it was sent.
@@ -14,7 +15,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use super::credential::{Credential, Variables};
-use super::format::{moment, prose};
+use super::format::{is_afterword, moment, prose};
 use super::http::{Client, Request, Url};
 use super::section::{SecretKeys, Section, section, shared_keys};
 use super::{Delivery, Sink};
@@ -136,7 +137,8 @@ impl Sink for Alertmanager {
 /// The alert of `finding`, and the milder ones that it puts an end to.
 fn alerts<'a>(finding: &'a Finding, id: &'a str, now: Timestamp, hold_until: Timestamp) -> Vec<Alert<'a>> {
     let closed = finding.episode.closed_at.unwrap_or(finding.at).min(now);
-    let ends_at = if finding.lifecycle == Lifecycle::Closed { closed } else { hold_until };
+    let is_over = finding.lifecycle == Lifecycle::Closed && !is_afterword(finding);
+    let ends_at = if is_over { closed } else { hold_until };
     let mut alerts = vec![alert(finding, id, finding.severity, ends_at)];
     if finding.lifecycle != Lifecycle::Opened {
         // It may have been milder at first. An end to what never began is no news to anybody.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::credential::{Credential, Variables};
-use super::format::Body;
+use super::format::{Body, is_afterword};
 use super::http::batch::runs;
 use super::http::{Answer, Client, Request, Url, url_fault};
 use super::section::{SecretKeys, Section, section, shared_keys};
@@ -33,8 +33,8 @@ const MIN_BYTES: usize = 8192;
 const MAX_BYTES: usize = 1_000_000;
 /// Of one request with many findings: Sumo Logic recommends 1 MB, Datadog takes 5.
 const MAX_BODY_BYTES: usize = 1_000_000;
-/// One request a finding may take long with a slow receiver; the dispatcher waits a minute for a batch.
-const MAX_DELIVERY: Duration = Duration::from_secs(25);
+/// The dispatcher waits a minute for a batch; no request about a finding is begun that could end after this.
+const MAX_DELIVERY: Duration = Duration::from_secs(55);
 /// Findings whose last posted severity is remembered. When there are more, all are forgotten, and each of those still open
 /// is posted once more.
 const MAX_POSTED: usize = 10_000;
@@ -54,7 +54,7 @@ section! {
         secret_file: Option<PathBuf> = None,
         /// The finding inside the body.
         body: Body = Body::Json,
-        /// The header of the signature (`hmac`) or of the secret (`panther`).
+        /// The header of the signature (`hmac`) or of the secret (`sumo`, `panther`).
         header: Option<String> = None,
         /// The longest finding, in bytes. What is longer loses lists first, and says so.
         max_bytes: usize = 20_000,
@@ -118,10 +118,9 @@ impl Section for Config {
         if self.preset.needs_secret() && self.secret_env.is_none() && self.secret_file.is_none() {
             faults.push("secret_env: must be set, or secret_file".to_owned());
         }
-        if self.preset == Preset::Panther && self.header.is_none() && self.secrets_are_set() {
-            faults.push(
-                "header: must be set beside the secret: the name that the source in Panther was given".to_owned(),
-            );
+        let bare = matches!(self.preset, Preset::Sumo | Preset::Panther) && self.header.is_none();
+        if bare && (self.secret_env.is_some() || self.secret_file.is_some()) {
+            faults.push("header: must be set beside the secret: the name that the source was given".to_owned());
         }
         if self.header.as_deref().is_some_and(|name| !is_header_name(name)) {
             faults.push("header: must be the name of a header".to_owned());
@@ -140,10 +139,6 @@ impl Config {
 
     fn url_keys(&self) -> SecretKeys<'_> {
         SecretKeys { key: "url", env: self.url_env.as_deref(), file: self.url_file.as_deref() }
-    }
-
-    fn secrets_are_set(&self) -> bool {
-        self.secret_env.is_some() || self.secret_file.is_some()
     }
 }
 
@@ -201,7 +196,7 @@ impl Webhook {
         let watch = Stopwatch::start();
         let mut deliveries = Vec::with_capacity(findings.len());
         for finding in findings {
-            if watch.elapsed() > MAX_DELIVERY {
+            if !deliveries.is_empty() && watch.elapsed() + self.config.http().timeout > MAX_DELIVERY {
                 break;
             }
             let delivery = if self.is_news(finding) { self.deliver_one(finding).await } else { Delivery::Accepted };
@@ -306,7 +301,8 @@ impl Webhook {
             };
             let mut request = Request::post(&url, kind, body);
             if let Some(secret) = &mut self.secret {
-                let name = self.config.header.as_deref().unwrap_or("DD-API-KEY");
+                let named = self.config.header.as_deref().filter(|_| self.config.preset != Preset::Datadog);
+                let name = named.unwrap_or("DD-API-KEY");
                 request = request.secret_header(name, "", &secret.current().await)?;
             }
             if let Some(secret) = &url_secret {
@@ -320,10 +316,13 @@ impl Webhook {
         }
     }
 
-    /// Whether a person wants to hear of this revision: of the first, and of those that are worse than what was posted.
-    /// After a restart, which forgets what was posted, the next update of a finding that is still open is posted again.
+    /// Whether a person wants to hear of this revision: of the first, of those that are worse than what was posted, and of
+    /// what comes to light when all seems over. After a restart, which forgets what was posted, the next update of a finding that is still open is posted again.
     fn is_news(&self, finding: &Finding) -> bool {
         if self.config.preset != Preset::Slack {
+            return true;
+        }
+        if is_afterword(finding) {
             return true;
         }
         match (finding.lifecycle, self.posted.get(&finding.finding_id)) {
@@ -364,3 +363,6 @@ fn not_json(error: serde_json::Error) -> Delivery {
 fn too_large(max_bytes: usize) -> Delivery {
     Delivery::Refused(format!("does not fit into {max_bytes} bytes (max_bytes)"))
 }
+
+#[cfg(test)]
+mod tests;

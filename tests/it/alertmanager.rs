@@ -121,7 +121,8 @@ fn a_finding_fires_escalates_and_resolves_once() {
     deliver(&finding);
     assert_eq!(alertmanager.firing().iter().map(|(severity, _)| severity.as_str()).collect::<Vec<_>>(), ["critical"]);
     finding.episode.closed_at = Some(now);
-    deliver(&Finding { lifecycle: Lifecycle::Closed, revision: 4, ..finding });
+    finding = Finding { lifecycle: Lifecycle::Closed, revision: 4, ..finding };
+    deliver(&finding);
     assert_eq!(alertmanager.firing(), []);
     until("the receiver to hear of the end", || {
         seen.extend(told(&stub));
@@ -134,6 +135,9 @@ fn a_finding_fires_escalates_and_resolves_once() {
         seen,
         pairs(&[("critical", "firing"), ("critical", "resolved"), ("medium", "firing"), ("medium", "resolved")])
     );
+    // An account that is found out when all seems over.
+    deliver(&Finding { at: now.plus_millis(1), revision: 5, ..finding });
+    assert_eq!(alertmanager.firing().iter().map(|(severity, _)| severity.as_str()).collect::<Vec<_>>(), ["critical"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -113,6 +113,10 @@ async fn slack_hears_of_the_start_and_of_what_gets_worse_and_markup_is_text() {
         steps.push(stub.take().len());
     }
     assert_eq!(steps, [1, 0, 1, 0, 0]);
+    let mut afterword = Finding { lifecycle: Lifecycle::Closed, severity: Severity::High, ..finding.clone() };
+    afterword.episode.closed_at = Some(afterword.at.plus_millis(-1));
+    assert_eq!(outlet.sink.deliver(&[afterword]).await, [Delivery::Accepted]);
+    assert_eq!(stub.take().len(), 1, "an account that is found out when all seems over");
     // Said twice is better than not at all: after a restart it does not know what it has said.
     let mut outlet = sink(section, &[("U", &stub.url("/services/T0/B0/geheim"))]).unwrap();
     let updated = Finding { lifecycle: Lifecycle::Updated, ..finding };
@@ -159,6 +163,11 @@ async fn pagerduty_opens_and_resolves_one_incident_a_finding() {
         assert!(["critical", "error", "warning", "info"].contains(&payload["severity"].as_str().unwrap()));
         assert!(!payload["summary"].as_str().unwrap().is_empty() && !payload["source"].as_str().unwrap().is_empty());
     }
+    // An account that is found out when all seems over is news, whatever was resolved.
+    let mut afterword = findings().into_iter().find(|finding| finding.lifecycle == Lifecycle::Closed).unwrap();
+    afterword.at = afterword.episode.closed_at.unwrap().plus_millis(1);
+    assert_eq!(reasons(&outlet.sink.deliver(&[afterword]).await), [""; 0]);
+    assert_eq!(stub.take()[0].json()["event_action"], "trigger");
     // The key is in the body; a receiver that quotes it must not bring it into a log.
     let stub = Stub::answering(&["400 Bad Request\r\n\r\n{\"errors\":[\"R0UT1NG is no key\"]}"]);
     let mut outlet = webhook(&stub.url("/"), "preset = \"pagerduty\"", "R0UT1NG");

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::event::Timestamp;
 use crate::finding::{Finding, Lifecycle};
 use crate::secret::Secret;
-use crate::sinks::format::{Body, moment, prose, severity};
+use crate::sinks::format::{Body, is_afterword, moment, prose, severity};
 
 /// Datadog takes no log that says it is older than 18 hours; an hour is for the way.
 const DATADOG_MAX_AGE_MILLIS: i64 = 17 * 60 * 60 * 1000;
@@ -89,7 +89,8 @@ struct PagerDutyPayload<'a> {
     custom_details: Box<RawValue>,
 }
 
-/// An event of Events v2: it triggers, and again with every update (the same incident, by `dedup_key`), and resolves.
+/// An event of Events v2: it triggers, and again with every update (the same incident, by `dedup_key`), and resolves. What
+/// comes to light after that is an incident that somebody has to look at and to resolve.
 pub(super) fn pagerduty(finding: &Finding, routing_key: &Secret, body: Body, max_bytes: usize) -> Encoded {
     let Some(custom_details) = inner(finding, body, max_bytes)? else { return Ok(None) };
     let payload = PagerDutyPayload {
@@ -102,9 +103,10 @@ pub(super) fn pagerduty(finding: &Finding, routing_key: &Secret, body: Body, max
         class: finding.rule.as_str(),
         custom_details,
     };
-    let (event_action, payload) = match finding.lifecycle {
-        Lifecycle::Opened | Lifecycle::Updated => ("trigger", Some(payload)),
-        Lifecycle::Closed => ("resolve", None),
+    let (event_action, payload) = if finding.lifecycle == Lifecycle::Closed && !is_afterword(finding) {
+        ("resolve", None)
+    } else {
+        ("trigger", Some(payload))
     };
     let event =
         PagerDutyEvent { routing_key: routing_key.expose(), event_action, dedup_key: finding.finding_id, payload };
