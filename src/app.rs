@@ -7,35 +7,30 @@
 //! door still answers 204 would be a silent hole.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{Config, Loaded, Role, Secrets, identifier_key};
 use crate::log::Log;
-use crate::log::embedded::{self, Enqueue};
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Board, Ended, ShadowBoard, Tasks};
-use crate::sinks::dispatch::{self, Dispatch};
-use crate::sinks::outbox::{self, Outbox};
-use crate::sinks::{self, NamedSink};
-use crate::store::Store;
 use crate::{admin, http, sources};
 
 mod engine;
 mod fleet;
 pub mod reload;
+mod way_out;
 
 use engine::Engine;
-use fleet::IntoOutbox;
 use reload::Reload;
+use way_out::WayOut;
 
 /// Connections the admin listener holds: a few scrapers and probes.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
@@ -52,15 +47,6 @@ pub struct App {
     way_out: Option<WayOut>,
     ingest: Option<Front>,
     admin: Front,
-}
-
-/// The outbox and what it leads to.
-struct WayOut {
-    store: Store,
-    sinks: Vec<NamedSink>,
-    /// Changes when findings were put into the outbox.
-    wake: watch::Receiver<()>,
-    woken: watch::Sender<()>,
 }
 
 /// A listener and what answers on it.
@@ -82,16 +68,15 @@ impl App {
         if let Some(fault) = config.admin.exposure(&secrets.admin_tokens) {
             bail!(fault);
         }
-        let way_out =
-            if config.roles.contains(&Role::Deliver) { Some(WayOut::open(config, &clock).await?) } else { None };
-        let woken = way_out.as_ref().map(|way_out| way_out.woken.clone());
+        let delivers = config.roles.contains(&Role::Deliver);
+        let way_out = if delivers { Some(WayOut::open(config, &secrets, &clock).await?) } else { None };
+        let woken = way_out.as_ref().map(WayOut::waker);
         let (mut engine, failures) = if config.kafka.is_on() {
             let (engine, failures) = Engine::kafka(config, &secrets, &clock, &metrics).await?;
             (engine, Some(failures))
         } else {
             let way_out = way_out.as_ref().context("without Kafka one process has all roles")?;
-            let enqueue = enqueue(way_out.names(), clock.clone());
-            (Engine::embedded(config, &way_out.store, enqueue, &clock, &metrics)?, None)
+            (Engine::embedded(config, way_out.store(), way_out.enqueue(&clock), &clock, &metrics)?, None)
         };
         let (board, shadow) = (Board::default(), ShadowBoard::default());
         let parts = pipeline::Parts {
@@ -102,13 +87,12 @@ impl App {
             log_metrics: metrics.log.clone(),
             board: Arc::clone(&board),
             shadow: shadow.clone(),
-            // Without a sink nobody listens.
-            wake: Arc::new(move || woken.iter().for_each(|woken| woken.send(()).unwrap_or(()))),
+            wake: woken.unwrap_or_else(|| Arc::new(|| ())),
         };
         let (tasks, ended) = Tasks::new(parts, tokio::runtime::Handle::current());
         engine.restore(&tasks)?;
         let receives = config.roles.contains(&Role::Receive);
-        let notes = if receives { notes(&secrets) } else { Arc::default() };
+        let notes = notes(receives.then_some(&secrets), way_out.as_ref());
         for note in &*notes {
             tracing::warn!("{note}");
         }
@@ -170,7 +154,7 @@ impl App {
         let intake = self.way_out.as_ref().map(|way_out| way_out.intake(&self.clock));
         self.engine.start(&self.tasks, intake)?;
         let mut deliveries = JoinSet::new();
-        let store = self.way_out.as_ref().map(|way_out| way_out.store.clone());
+        let store = self.way_out.as_ref().map(|way_out| way_out.store().clone());
         if let Some(way_out) = self.way_out {
             way_out.deliver(&mut deliveries, &self.metrics, &self.clock, &stop.outbox);
         }
@@ -202,51 +186,6 @@ impl App {
         match early {
             None => Ok(()),
             Some(why) => bail!(why),
-        }
-    }
-}
-
-impl WayOut {
-    async fn open(config: &Config, clock: &Clock) -> anyhow::Result<Self> {
-        create_data_dir(&config.data_dir)?;
-        let store = Store::open(&config.data_dir, &[embedded::SCHEMA, outbox::SCHEMA])
-            .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))?;
-        let sinks = sinks::build(&config.sinks, &config.data_dir)?;
-        let (woken, wake) = watch::channel(());
-        let way_out = Self { store, sinks, wake, woken };
-        let outbox = Outbox::new(way_out.store.clone());
-        let retired = outbox.retire_others(&way_out.names(), clock.now()).await?;
-        if retired > 0 {
-            tracing::warn!(revisions = retired, "given up: they waited for sinks that are no longer configured");
-        }
-        if config.kafka.is_on() {
-            // What an earlier run left behind is in the topic still, for whoever has its partition now.
-            outbox.give_up_all().await?;
-        }
-        Ok(way_out)
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.sinks.iter().map(|(name, _)| name.clone()).collect()
-    }
-
-    fn intake(&self, clock: &Clock) -> IntoOutbox {
-        let woken = self.woken.clone();
-        IntoOutbox {
-            store: self.store.clone(),
-            sinks: self.names(),
-            clock: clock.clone(),
-            wake: Arc::new(move || woken.send(()).unwrap_or(())),
-        }
-    }
-
-    fn deliver(self, deliveries: &mut JoinSet<()>, metrics: &Metrics, clock: &Clock, stop: &CancellationToken) {
-        let outbox = Outbox::new(self.store);
-        deliveries.spawn(dispatch::prune(outbox.clone(), clock.clone(), stop.clone()));
-        for (name, sink) in self.sinks {
-            let (metrics, clock) = (metrics.outbox.clone(), clock.clone());
-            let dispatch = Dispatch { name, sink, outbox: outbox.clone(), metrics, clock };
-            deliveries.spawn(dispatch.run(self.wake.clone(), stop.clone()));
         }
     }
 }
@@ -285,10 +224,7 @@ impl Front {
         metrics: &Metrics,
         clock: &Clock,
     ) -> anyhow::Result<Self> {
-        let identifier_key = match secrets.identifier_key.as_ref().and_then(identifier_key::parse) {
-            Some(key) => key,
-            None => identifier_key::load_or_create(&config.data_dir)?,
-        };
+        let identifier_key = identifier_key::of(&config.data_dir, secrets.identifier_key.as_ref())?;
         let router = sources::router(sources::Parts {
             config: config.ingest.clone(),
             secrets: sources::Secrets {
@@ -322,23 +258,13 @@ fn ended_by_itself(part: &str) -> String {
     format!("{part} ended by itself")
 }
 
-fn create_data_dir(path: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    // Findings and addresses are nobody else's business.
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .with_context(|| format!("data_dir: cannot create {}", path.display()))
-}
-
-fn enqueue(sinks: Vec<String>, clock: Clock) -> Enqueue {
-    Arc::new(move |transaction, findings| outbox::enqueue(transaction, &sinks, findings, clock.now()).map(|_| ()))
-}
-
 /// What cannot be seen with the sources that are configured.
-fn notes(secrets: &Secrets) -> Arc<[String]> {
+fn notes(sources: Option<&Secrets>, way_out: Option<&WayOut>) -> Arc<[String]> {
     let mut notes = Vec::new();
+    if let Some(aside) = way_out.and_then(|way_out| way_out.store().moved_aside()) {
+        notes.push(format!("the database was damaged and is now {}: this instance began anew", aside.display()));
+    }
+    let Some(secrets) = sources else { return notes.into() };
     if secrets.attempts.is_empty() && secrets.attempts_tokens.is_empty() {
         notes.push(
             "no failure source configured: Clerk's webhooks carry no failed sign-in, so no failure rate can be computed; \

@@ -237,7 +237,7 @@ pub fn load(flags: &Flags, environment: &Environment, need: Need) -> Result<Load
         figment = figment.merge(layer);
     }
     let before = faults.len();
-    let secrets = Secrets::read(environment, &mut faults);
+    let mut secrets = Secrets::read(environment, &mut faults);
     match figment.extract::<Config>() {
         Ok(config) => {
             let receives = need == Need::Source && config.roles.contains(&Role::Receive);
@@ -247,9 +247,12 @@ pub fn load(flags: &Flags, environment: &Environment, need: Need) -> Result<Load
             if receives && config.kafka.is_on() && secrets.identifier_key.is_none() {
                 faults.push(Secrets::no_identifier_key());
             }
-            faults.extend(
-                config.validate().into_iter().map(|(key, what)| Fault::new(source_of(&figment, &key), Some(key), what)),
-            );
+            let mut found = config.validate();
+            match secrets::of_sinks(environment, &config.sinks) {
+                Ok(variables) => secrets.sinks = variables,
+                Err(missing) => found.extend(missing.into_iter().map(|(key, what)| (format!("sinks.{key}"), what))),
+            }
+            faults.extend(found.into_iter().map(|(key, what)| Fault::new(source_of(&figment, &key), Some(key), what)));
             if faults.is_empty() { Ok(Loaded { config, secrets, file }) } else { Err(Faults(faults)) }
         }
         // Layers that are right one by one are right together; should that ever fail, the reason must be seen.

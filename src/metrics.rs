@@ -141,6 +141,10 @@ pub struct OutboxMetrics {
     /// `sink`
     pub depth: IntGaugeVec,
     /// `sink`
+    pub bytes: IntGaugeVec,
+    /// `sink`, `state`
+    pub state: IntGaugeVec,
+    /// `sink`
     pub oldest_age_seconds: GaugeVec,
     /// `sink`
     pub dead_letters: IntGaugeVec,
@@ -363,6 +367,16 @@ impl OutboxMetrics {
     fn new(declare: &Declare<'_>) -> prometheus::Result<Self> {
         Ok(Self {
             depth: declare.gauges("outbox_depth", "Finding revisions waiting for delivery, by sink.", &["sink"])?,
+            bytes: declare.gauges(
+                "outbox_bytes",
+                "Bytes of the revisions waiting for delivery, by sink.",
+                &["sink"],
+            )?,
+            state: declare.gauges(
+                "sink_state",
+                "1 for how a sink stands (ok, failing, open, blocked), 0 for how it does not.",
+                &["sink", "state"],
+            )?,
             oldest_age_seconds: declare.float_gauges(
                 "outbox_oldest_age_seconds",
                 "Age of the oldest revision waiting for delivery, by sink.",
@@ -375,7 +389,7 @@ impl OutboxMetrics {
             )?,
             deliveries: declare.counters(
                 "deliveries_total",
-                "Deliveries tried, by sink and result (accepted, retry, refused).",
+                "Deliveries tried, by sink and result (accepted, retry, blocked, refused).",
                 &["sink", "result"],
             )?,
         })

@@ -3,7 +3,8 @@
 //! Invariant: a write is answered only after the transaction that holds it is on disk (`synchronous = FULL`). Writes that
 //! arrive while one is being synced share the next transaction: that is what lets thousands of requests a second each
 //! wait for a disk that syncs a few hundred times. A write that fails undoes itself alone; a transaction that fails
-//! fails every write in it, and the next one starts afresh, so a full disk heals without a restart.
+//! fails every write in it, and the next one starts afresh, so a full disk heals without a restart. A database that is
+//! damaged is moved aside at start, never deleted and never repaired: what is in it can still be looked at.
 //!
 //! Not here: what the tables mean. Their owners (`log::embedded`, `sinks::outbox`) bring schema and statements.
 
@@ -16,6 +17,7 @@ use std::thread::JoinHandle;
 use rusqlite::{Connection, OpenFlags, Transaction};
 use tokio::sync::oneshot;
 
+mod damage;
 mod writer;
 
 use writer::WriteJob;
@@ -62,6 +64,8 @@ struct Shared {
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Mutex<Vec<Connection>>,
     fault: Arc<Fault>,
+    /// Where a damaged database went at this start.
+    moved_aside: Option<PathBuf>,
     /// Held for as long as the store lives: a second process on the same directory is refused.
     _lock: File,
 }
@@ -89,8 +93,7 @@ impl Store {
     pub fn open(directory: &Path, schema: &[&str]) -> Result<Self, StoreError> {
         let lock = lock(directory)?;
         let path = directory.join("authspike.db");
-        let mut connection = Connection::open(&path)?;
-        prepare(&mut connection, schema)?;
+        let (connection, moved_aside) = damage::open(&path, schema)?;
         let fault = Arc::new(Fault::default());
         let (jobs, waiting) = sync_channel(MAX_WAITING);
         let writer_fault = Arc::clone(&fault);
@@ -104,6 +107,7 @@ impl Store {
             writer: Mutex::new(Some(writer)),
             readers: Mutex::default(),
             fault,
+            moved_aside,
             _lock: lock,
         })))
     }
@@ -181,6 +185,12 @@ impl Store {
         self.0.fault.get()
     }
 
+    /// Where the database went at this start, if it was damaged: everything began anew.
+    #[must_use]
+    pub fn moved_aside(&self) -> Option<&Path> {
+        self.0.moved_aside.as_deref()
+    }
+
     /// Bytes of the database and its write-ahead log on disk.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -219,29 +229,6 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
     file.try_lock()
         .map_err(|_| StoreError::Database(format!("{} is in use by another authspike process", directory.display())))?;
     Ok(file)
-}
-
-fn prepare(connection: &mut Connection, schema: &[&str]) -> Result<(), StoreError> {
-    // Must come before the first table, or it has no effect.
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    // 16 MiB between checkpoints: the writer pays for one about once a second under full load, not at every commit.
-    connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version > SCHEMA_VERSION {
-        return Err(StoreError::Database(format!(
-            "the database was written by a newer version (schema {version}, this one knows {SCHEMA_VERSION})"
-        )));
-    }
-    let transaction = connection.transaction()?;
-    for statements in schema {
-        transaction.execute_batch(statements)?;
-    }
-    transaction.execute_batch(writer::PROBE_SCHEMA)?;
-    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-    transaction.commit()?;
-    Ok(())
 }
 
 fn open_reader(path: &Path) -> rusqlite::Result<Connection> {

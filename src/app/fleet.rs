@@ -12,7 +12,7 @@ use crate::log::Partition;
 use crate::log::kafka::findings::Intake;
 use crate::log::kafka::{Assignee, KafkaLog};
 use crate::pipeline::Tasks;
-use crate::sinks::outbox;
+use crate::sinks::outbox::{self, Bounds, Recipient};
 use crate::store::Store;
 
 /// How long the others of a group wait for our last snapshots: a state of some hundred megabytes takes seconds, and what
@@ -50,16 +50,18 @@ impl Assignee for Detectors {
 /// Puts the findings that the log gives us into the outbox.
 pub(super) struct IntoOutbox {
     pub(super) store: Store,
-    pub(super) sinks: Vec<String>,
+    pub(super) recipients: Vec<Recipient>,
+    pub(super) bounds: Bounds,
     pub(super) clock: Clock,
     pub(super) wake: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Intake for IntoOutbox {
     fn take(&mut self, findings: &[Finding]) -> Result<(), String> {
-        let (sinks, now, findings) = (self.sinks.clone(), self.clock.now(), findings.to_vec());
+        let (recipients, bounds, now) = (self.recipients.clone(), self.bounds, self.clock.now());
+        let findings = findings.to_vec();
         self.store
-            .write_blocking(move |transaction| outbox::enqueue_again(transaction, &sinks, &findings, now))
+            .write_blocking(move |transaction| outbox::enqueue_again(transaction, &recipients, &findings, now, &bounds))
             .map_err(|error| error.to_string())?;
         (*self.wake)();
         Ok(())

@@ -60,6 +60,14 @@ pub fn parse(secret: &Secret) -> Option<IdentifierKey> {
     Some(IdentifierKey::new(&key))
 }
 
+/// The key that was given, or that of `data_dir`, made at the first start.
+///
+/// # Errors
+/// See [`KeyError`].
+pub fn of(data_dir: &Path, given: Option<&Secret>) -> Result<IdentifierKey, KeyError> {
+    given.and_then(parse).map_or_else(|| load_or_create(data_dir), Ok)
+}
+
 /// The key of `data_dir`, made at the first start.
 ///
 /// # Errors

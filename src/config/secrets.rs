@@ -14,6 +14,9 @@ use super::faults::Fault;
 use super::layer::read_limited;
 use crate::log::kafka;
 use crate::secret::Secret;
+use crate::sinks;
+use crate::sinks::credential::{self, Variables};
+use crate::sinks::section::SECRET_PREFIX;
 use crate::sources::signature::SigningKey;
 
 /// Signing secret of the webhook endpoint, as Clerk's SDKs call it.
@@ -63,6 +66,8 @@ pub struct Secrets {
     pub identifier_key: Option<Secret>,
     /// Prove who we are to Kafka.
     pub kafka: kafka::Secrets,
+    /// What the sections of the sinks name, by variable.
+    pub sinks: Variables,
 }
 
 impl Secrets {
@@ -119,13 +124,32 @@ impl Secrets {
                 sasl_password: read_single(environment, KAFKA_SASL_PASSWORD, faults),
                 ssl_key_password: read_single(environment, KAFKA_SSL_KEY_PASSWORD, faults),
             },
+            sinks: Variables::new(),
         }
     }
 }
 
+/// The variables that the sections of `config` name. Each holds one secret, as it is.
+pub(super) fn of_sinks(environment: &Environment, config: &sinks::Config) -> Result<Variables, Vec<(String, String)>> {
+    let (mut variables, mut faults) = (Variables::new(), Vec::new());
+    for (key, name) in config.variables() {
+        let mut unreadable = Vec::new();
+        let read = match environment.get(name, &mut unreadable) {
+            Some(text) => credential::parse(text),
+            None if unreadable.is_empty() => Err("is not set"),
+            None => Err("is not UTF-8"),
+        };
+        match read {
+            Ok(secret) => drop(variables.insert(name.to_owned(), secret)),
+            Err(what) => faults.push((key, format!("the variable {name} {what}"))),
+        }
+    }
+    if faults.is_empty() { Ok(variables) } else { Err(faults) }
+}
+
 /// Whether a variable is a secret or names the file of one.
 pub(super) fn is_secret(variable: &str) -> bool {
-    NAMES.contains(&variable.strip_suffix(FILE_SUFFIX).unwrap_or(variable))
+    variable.starts_with(SECRET_PREFIX) || NAMES.contains(&variable.strip_suffix(FILE_SUFFIX).unwrap_or(variable))
 }
 
 /// The first attempt-report secret or token, for a sender (`authspike simulate --to`).

@@ -165,7 +165,7 @@ impl BlockingSink for JsonLines {
             (written, fault) = (0, Some(error));
         }
         let reason = fault.map_or_else(String::new, |error| format!("{}: {error}", self.path.display()));
-        let result = |index| if index < written { Delivery::Accepted } else { Delivery::Retry(reason.clone()) };
+        let result = |index| if index < written { Delivery::Accepted } else { Delivery::retry(&*reason) };
         (0..findings.len()).map(result).collect()
     }
 }

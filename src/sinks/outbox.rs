@@ -8,124 +8,138 @@
 //! Not here: sending (`sinks::dispatch`), and opening the database (`store`), which includes [`SCHEMA`].
 
 use rusqlite::{Transaction, params};
-use uuid::Uuid;
+use serde::{Deserialize, Serialize};
 
 use crate::event::Timestamp;
 use crate::finding::Finding;
 use crate::store::{Store, StoreError};
 
 mod bounds;
+pub mod inspect;
 mod queue;
 mod upstream;
 
-pub use queue::{DeadLetter, Due, Figures};
+pub use queue::{Due, Figures};
 pub use upstream::{enqueue_again, give_up, unsettled};
 
-use super::Delivery;
+use super::route::Route;
+use super::standing::Standing;
+use super::{Delivery, Outlet};
 
-/// The outbox's tables. Ids are text and times milliseconds since the Unix epoch, so that `sqlite3` shows what a SIEM shows.
-pub const SCHEMA: &str = "
-CREATE TABLE IF NOT EXISTS finding_revision (
-    revision_id TEXT PRIMARY KEY,
-    finding_id TEXT NOT NULL,
-    revision INTEGER NOT NULL,
-    tenant TEXT NOT NULL,
-    rule TEXT NOT NULL,
-    severity TEXT NOT NULL,
-    lifecycle TEXT NOT NULL,
-    at INTEGER NOT NULL,
-    created_at INTEGER NOT NULL,
-    body TEXT NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS finding_revision_created ON finding_revision (created_at);
-CREATE TABLE IF NOT EXISTS delivery (
-    id INTEGER PRIMARY KEY,
-    sink TEXT NOT NULL,
-    revision_id TEXT NOT NULL REFERENCES finding_revision (revision_id),
-    finding_id TEXT NOT NULL,
-    revision INTEGER NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('pending', 'delivered', 'dead')),
-    attempts INTEGER NOT NULL,
-    created_at INTEGER NOT NULL,
-    next_at INTEGER NOT NULL,
-    settled_at INTEGER,
-    last_error TEXT,
-    UNIQUE (revision_id, sink)
-) STRICT;
-CREATE INDEX IF NOT EXISTS delivery_order ON delivery (sink, finding_id, revision) WHERE state = 'pending';
-CREATE INDEX IF NOT EXISTS delivery_due ON delivery (sink, next_at, id, created_at) WHERE state = 'pending';
-CREATE INDEX IF NOT EXISTS delivery_dead ON delivery (sink, settled_at) WHERE state = 'dead';";
+/// The outbox's tables. Ids are text and times milliseconds since the Unix epoch, so that `sqlite3` shows what a SIEM
+/// shows. What is counted is counted by triggers: no statement, here or by hand, can change a state and forget to.
+pub const SCHEMA: &str = include_str!("outbox/schema.sql");
 
-/// The first retry comes within this, each next within twice as much.
-const BASE_DELAY_MILLIS: i64 = 1000;
-/// A receiver that comes back is noticed within five minutes, and one that is down is not hammered.
-const MAX_DELAY_MILLIS: i64 = 5 * 60 * 1000;
-/// A due time further ahead than any delay means that the wall clock has been set back since: it is due now.
-const MAX_AHEAD_MILLIS: i64 = 2 * MAX_DELAY_MILLIS;
 /// A reason is a sentence; a receiver that answers with a page is cut.
 const MAX_REASON_CHARS: usize = 500;
 
-/// Puts `findings` into the outbox for each of `sinks`, inside the caller's transaction; returns how many were new. A
-/// revision that is already known, delivered or not, is left as it is: that is what makes a replay harmless.
+/// What may wait, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bounds {
+    /// Deliveries that may wait for one sink.
+    pub max_pending: u32,
+    /// Bytes they may have together.
+    pub max_pending_bytes: u64,
+    /// Hours after which one that was not taken is given up, unless its sink is blocked.
+    pub max_age_hours: u32,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            // At ten revisions a minute, which is a bad attack, a receiver may be down for a week.
+            max_pending: 100_000,
+            // A few kilobytes each.
+            max_pending_bytes: 512 << 20,
+            // A long weekend and the days until somebody is back.
+            max_age_hours: 168,
+        }
+    }
+}
+
+impl Bounds {
+    /// Every fault, as `key: what is wrong`.
+    #[must_use]
+    pub fn validate(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if !(100..=10_000_000).contains(&self.max_pending) {
+            faults.push("max_pending: must be from 100 to 10000000".to_owned());
+        }
+        if !(1 << 20..=64 << 30).contains(&self.max_pending_bytes) {
+            faults.push("max_pending_bytes: must be from 1048576 to 68719476736".to_owned());
+        }
+        if !(1..=8760).contains(&self.max_age_hours) {
+            faults.push("max_age_hours: must be from 1 to 8760".to_owned());
+        }
+        faults
+    }
+}
+
+/// Who gets which findings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// The sink's name.
+    pub sink: String,
+    /// What it gets.
+    pub route: Route,
+}
+
+impl Recipient {
+    /// The recipient that `outlet` is.
+    #[must_use]
+    pub fn of(outlet: &Outlet) -> Self {
+        Self { sink: outlet.name.clone(), route: outlet.route.clone() }
+    }
+}
+
+/// Puts `findings` into the outbox for each of `recipients` that takes them, inside the caller's transaction; returns how
+/// many were new. A revision that is already known, delivered or not, is left as it is: that is what makes a replay
+/// harmless.
 ///
 /// # Errors
 /// The database's own. A finding that cannot be written as JSON counts as one.
 pub fn enqueue(
     tx: &Transaction<'_>,
-    sinks: &[String],
+    recipients: &[Recipient],
     findings: &[Finding],
     now: Timestamp,
-) -> rusqlite::Result<usize> {
-    enqueue_within(tx, sinks, findings, now, bounds::MAX_PENDING)
-}
-
-fn enqueue_within(
-    tx: &Transaction<'_>,
-    sinks: &[String],
-    findings: &[Finding],
-    now: Timestamp,
-    max_pending: i64,
+    bounds: &Bounds,
 ) -> rusqlite::Result<usize> {
     let mut new = 0;
     for finding in findings {
-        if !insert_revision(tx, finding, now)? {
-            continue;
-        }
+        let Some((entry, bytes)) = insert_revision(tx, finding, now)? else { continue };
         new += 1;
         let mut insert = tx.prepare_cached(
-            "INSERT INTO delivery (sink, revision_id, finding_id, revision, state, attempts, created_at, next_at)
-             VALUES (?1, ?2, ?3, ?4, 'pending', 0, ?5, ?5)",
+            "INSERT INTO outbox_delivery
+             (entry, sink, finding_id, revision, bytes, state, attempts, created_at, next_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, 'pending', 0, ?6, ?6)",
         )?;
-        for sink in sinks {
-            insert.execute(params![
-                sink,
-                text(finding.revision_id),
-                text(finding.finding_id),
-                finding.revision,
-                now.0
-            ])?;
+        let finding_id = finding.finding_id.to_string();
+        for recipient in recipients.iter().filter(|recipient| recipient.route.takes(finding)) {
+            insert.execute(params![entry, recipient.sink, finding_id, finding.revision, bytes, now.0])?;
         }
     }
     if new > 0 {
-        for sink in sinks {
-            bounds::make_room(tx, sink, now, max_pending)?;
+        for recipient in recipients {
+            bounds::make_room(tx, &recipient.sink, now, bounds)?;
         }
     }
     Ok(new)
 }
 
-/// Whether the revision was new.
-fn insert_revision(tx: &Transaction<'_>, finding: &Finding, now: Timestamp) -> rusqlite::Result<bool> {
+/// The row and the size of the revision, if it was new.
+fn insert_revision(tx: &Transaction<'_>, finding: &Finding, now: Timestamp) -> rusqlite::Result<Option<(i64, i64)>> {
     let body = serde_json::to_string(finding).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     let inserted = tx
         .prepare_cached(
-            "INSERT OR IGNORE INTO finding_revision
+            "INSERT OR IGNORE INTO outbox_revision
              (revision_id, finding_id, revision, tenant, rule, severity, lifecycle, at, created_at, body)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
-            text(finding.revision_id),
-            text(finding.finding_id),
+            finding.revision_id.to_string(),
+            finding.finding_id.to_string(),
             finding.revision,
             finding.tenant.0,
             finding.rule.as_str(),
@@ -135,23 +149,26 @@ fn insert_revision(tx: &Transaction<'_>, finding: &Finding, now: Timestamp) -> r
             now.0,
             body
         ])?;
-    Ok(inserted == 1)
+    let bytes = i64::try_from(body.len()).unwrap_or(i64::MAX);
+    Ok((inserted == 1).then(|| (tx.last_insert_rowid(), bytes)))
+}
+
+/// What became of one delivery.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Which, see [`Due::entry`].
+    pub entry: i64,
+    /// How often it had been tried before.
+    pub attempts: u32,
+    /// What.
+    pub delivery: Delivery,
+    /// When it is due again, if it is; `None` leaves it due, since its sink waits as a whole.
+    pub next_at: Option<Timestamp>,
 }
 
 /// The sinks' side of the outbox; clones share the store.
 #[derive(Clone, Debug)]
 pub struct Outbox(Store);
-
-/// What became of one delivery, to be recorded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Which revision.
-    pub revision_id: Uuid,
-    /// How often it had been tried before, as [`Due`] said.
-    pub attempts: u32,
-    /// What became of it.
-    pub delivery: Delivery,
-}
 
 impl Outbox {
     /// The outbox in `store`, whose schema must include [`SCHEMA`].
@@ -169,19 +186,41 @@ impl Outbox {
         self.read(move |connection| queue::due(connection, &sink, now, limit)).await
     }
 
-    /// Records what became of deliveries to `sink`: accepted and refused ones are settled, others are due again after a
-    /// full-jitter exponential delay.
+    /// Records what became of deliveries to `sink` and how it stands: accepted and refused ones are settled, others stay.
+    /// With `recovered`, what waits alone is due again too: what it failed of is over.
     ///
     /// # Errors
     /// See [`StoreError`]; after one nothing is recorded, and the caller must try again rather than deliver again.
-    pub async fn record(&self, sink: &str, outcomes: &[Outcome], now: Timestamp) -> Result<(), StoreError> {
-        let sink = sink.to_owned();
-        let outcomes: Vec<(Outcome, Timestamp)> =
-            outcomes.iter().map(|outcome| (outcome.clone(), now.plus_millis(delay_millis(outcome.attempts)))).collect();
-        self.0.write(move |tx| queue::record(tx, &sink, &outcomes, now)).await
+    pub async fn record(
+        &self,
+        sink: &str,
+        outcomes: &[Outcome],
+        standing: &Standing,
+        recovered: bool,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (sink, outcomes, standing) = (sink.to_owned(), outcomes.to_vec(), standing.clone());
+        self.0
+            .write(move |tx| {
+                if recovered {
+                    queue::release(tx, &sink, now)?;
+                }
+                queue::record(tx, &sink, &outcomes, now)?;
+                queue::keep_standing(tx, &sink, &standing)
+            })
+            .await
     }
 
-    /// Depth, age and next due time of `sink`.
+    /// How `sink` stood when the process ended.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn standing(&self, sink: &str) -> Result<Standing, StoreError> {
+        let sink = sink.to_owned();
+        self.read(move |connection| queue::standing(connection, &sink)).await
+    }
+
+    /// Depth, size, age and next due time of `sink`.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -200,33 +239,29 @@ impl Outbox {
         self.0.write(move |tx| bounds::retire_others(tx, &sinks, now)).await
     }
 
-    /// Deletes what was settled long ago, a bounded amount at a time; returns how many revisions. Call it again while that
-    /// is [`Outbox::PRUNED_AT_ONCE`].
+    /// Gives up what has waited longer than `bounds` say, and deletes what was settled long ago, a bounded amount at a
+    /// time; returns how many revisions were deleted. Call it again while that is [`Outbox::PRUNED_AT_ONCE`].
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn prune(&self, now: Timestamp) -> Result<usize, StoreError> {
-        self.0.write(move |tx| bounds::prune(tx, now)).await
+    pub async fn prune(&self, bounds: Bounds, now: Timestamp) -> Result<usize, StoreError> {
+        self.0
+            .write(move |tx| {
+                bounds::expire(tx, &bounds, now)?;
+                bounds::prune(tx, now)
+            })
+            .await
     }
 
     /// Most revisions that one [`Outbox::prune`] deletes.
     pub const PRUNED_AT_ONCE: usize = bounds::PRUNED_AT_ONCE;
 
-    /// The newest dead letters, at most `limit`.
+    /// Deliveries by `filter`, newest first.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
-        self.read(move |connection| queue::dead_letters(connection, limit)).await
-    }
-
-    /// Makes a dead letter pending again; `false` when there is none.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn revive(&self, sink: &str, revision_id: Uuid, now: Timestamp) -> Result<bool, StoreError> {
-        let sink = sink.to_owned();
-        self.0.write(move |tx| queue::revive(tx, &sink, revision_id, now)).await
+    pub async fn list(&self, filter: inspect::Filter) -> Result<Vec<inspect::Entry>, StoreError> {
+        self.read(move |connection| inspect::list(connection, &filter)).await
     }
 
     /// Reads block, so they run on a thread that may.
@@ -239,19 +274,6 @@ impl Outbox {
         // A panic of the query, or the end of the runtime.
         tokio::task::spawn_blocking(move || store.read(query)).await.unwrap_or(Err(StoreError::Closed))
     }
-}
-
-/// Full jitter: anywhere from nothing to the whole delay, so that what failed together does not come back together.
-/// `attempts` is how often it had been tried before this failure.
-pub(super) fn delay_millis(attempts: u32) -> i64 {
-    let ceiling = BASE_DELAY_MILLIS.saturating_mul(1_i64 << attempts.min(20)).min(MAX_DELAY_MILLIS);
-    // Without entropy the delay is the full one: late, but not hammering.
-    let Ok(random) = getrandom::u64() else { return ceiling };
-    i64::try_from(random % (ceiling.unsigned_abs() + 1)).unwrap_or(ceiling)
-}
-
-fn text(id: Uuid) -> String {
-    id.to_string()
 }
 
 /// `reason` cut to what is worth keeping.

@@ -91,7 +91,7 @@ impl<W: Write + Send + 'static> BlockingSink for Stdout<W> {
 }
 
 fn retry(error: &std::io::Error) -> Delivery {
-    Delivery::Retry(if error.kind() == ErrorKind::BrokenPipe {
+    Delivery::retry(if error.kind() == ErrorKind::BrokenPipe {
         "nobody reads standard output any more".into()
     } else {
         format!("standard output: {error}")
@@ -142,7 +142,7 @@ mod tests {
     fn a_broken_pipe_accepts_nothing_more() {
         let mut sink = pipe(1, Format::Human);
         let answers = sink.deliver(&[revision(1, 1), revision(2, 1), revision(3, 1)]);
-        let gone = Delivery::Retry("nobody reads standard output any more".into());
+        let gone = Delivery::retry("nobody reads standard output any more");
         assert_eq!(answers, [Delivery::Accepted, gone.clone(), gone]);
         assert_eq!(sink.output.written, text::block(&revision(1, 1), Style::Plain).into_bytes());
     }

@@ -75,7 +75,7 @@ impl Sink for Threaded {
 }
 
 fn all(findings: &[Finding], reason: &str) -> Vec<Delivery> {
-    findings.iter().map(|_| Delivery::Retry(reason.into())).collect()
+    findings.iter().map(|_| Delivery::retry(reason)).collect()
 }
 
 #[cfg(test)]
@@ -118,7 +118,7 @@ mod tests {
         drop(open);
         for _ in 0..2 {
             let answers = sink.deliver(&[revision(1, 1)]).await;
-            assert_eq!(answers, [Delivery::Retry("the sink's thread has ended".into())]);
+            assert_eq!(answers, [Delivery::retry("the sink's thread has ended")]);
         }
     }
 }

@@ -18,7 +18,7 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
     ("store", &[]),
     ("log", &["event", "finding", "store", "clock", "metrics", "secret"]),
     ("sources", &["event", "normalize", "log", "metrics", "clock", "secret", "http"]),
-    ("sinks", &["event", "finding", "store", "metrics", "clock"]),
+    ("sinks", &["event", "finding", "store", "metrics", "clock", "secret"]),
     ("pipeline", &["event", "finding", "detect", "log", "metrics", "clock"]),
     ("admin", &["finding", "log", "metrics", "pipeline", "secret"]),
     ("logging", &[]),

@@ -280,6 +280,55 @@ fn the_example_shows_every_key() {
 }
 
 #[test]
+fn the_example_shows_every_key_of_every_kind_of_sink() {
+    let known_in = |section: &str| -> Vec<String> {
+        let fault = config::parse("x", &format!("{section}\nzzz = 1")).unwrap_err().to_string();
+        let known = fault.lines().find_map(|line| line.split_once("known here: ")).unwrap().1;
+        known.split(", ").map(str::to_owned).collect()
+    };
+    let of_sinks = EXAMPLE.split_once("[sinks]\n").unwrap().1;
+    let (of_all, lists) = of_sinks.split_once("# Secrets stand in").unwrap();
+    for kind in known_in("[sinks]").into_iter().filter(|kind| !["stdout", "jsonl", "outbox"].contains(&&**kind)) {
+        let header = format!("#   [[sinks.{kind}]]\n");
+        let section = lists.split_once(&header).unwrap_or_else(|| panic!("{header} is not shown")).1;
+        let section = section.split("\n\n").next().unwrap();
+        let shown = |text: &str, key: &str| text.lines().any(|line| line.starts_with(&format!("#   {key} = ")));
+        for key in known_in(&format!("[[sinks.{kind}]]")) {
+            assert!(shown(section, &key) || shown(of_all, &key), "sinks.{kind}.{key} is not in deploy/authspike.toml");
+        }
+    }
+}
+
+#[test]
+fn faults_of_sinks_stand_under_their_own_keys_and_their_secrets_are_found() {
+    let (_dir, path) = file(
+        "[[sinks.splunk_hec]]\nname = \"a\"\nurl = \"https://h\"\ntoken_env = \"SPLUNK\"\n\
+         [[sinks.splunk_hec]]\nname = \"a\"\nurl = \"http://h\"\ntoken_env = \"4f1c-geheim\"\ntimeout = 3\n\
+         [sinks.outbox]\nmax_pending = 1\n",
+    );
+    let name = path.display().to_string();
+    let found = faults(Some(path), &[("SPLUNKK", "token")]);
+    for start in [
+        "sinks.splunk_hec.0.token_env: the variable SPLUNK is not set",
+        "sinks.splunk_hec.1.timeout: unknown key; known here: name, ",
+        "sinks.splunk_hec.1.name: is the name of two sinks",
+        "sinks.splunk_hec.1.url: must be https://",
+        "sinks.splunk_hec.1.token_env: must be the name of a variable",
+        "sinks.outbox.max_pending: must be from",
+    ] {
+        assert!(found.iter().any(|fault| fault.starts_with(&format!("{name}: {start}"))), "{start}: {found:?}");
+    }
+    assert!(!found.join("\n").contains("geheim"), "{found:?}");
+
+    let (_dir, path) =
+        file("[[sinks.splunk_hec]]\nname = \"a\"\nurl = \"https://h\"\ntoken_env = \"AUTHSPIKE_SECRET_A\"\n");
+    let flags = Flags { config: Some(path), ..Flags::default() };
+    let loaded = config::load(&flags, &Environment::of([("AUTHSPIKE_SECRET_A", "geheim\n")]), Need::Nothing).unwrap();
+    assert_eq!(loaded.secrets.sinks["AUTHSPIKE_SECRET_A"].expose(), "geheim");
+    assert!(!format!("{loaded:?}").contains("geheim"));
+}
+
+#[test]
 fn faults_of_the_allow_list_and_of_other_thresholds_stand_under_their_own_keys() {
     let (_dir, path) = file(
         "[detect]\nfactor = 30.0\n\
@@ -345,6 +394,7 @@ fn other_thresholds_are_held_to_the_same_bounds() {
 #[test]
 fn allow_list_tenants_and_shadow_are_read_as_they_are_shown() {
     let (_, from_detect) = EXAMPLE.split_once("\n[detect]\n").unwrap();
+    let (from_detect, _) = from_detect.split_once("\n[sinks]\n").unwrap();
     let shown = from_detect.replace("# allow = []\n", "").replace("\n#   ", "\n");
     let shown = format!("[detect]\n{}", shown.replace("ins_…", "ins_1"));
     let detect = config::parse("example", &shown).unwrap().detect;

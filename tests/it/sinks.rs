@@ -9,9 +9,13 @@ use authspike::clock::{Clock, Stopwatch};
 use authspike::event::Timestamp;
 use authspike::finding::{Finding, Lifecycle, revision_id};
 use authspike::metrics::Metrics;
+use authspike::sinks::credential::Variables;
 use authspike::sinks::dispatch::Dispatch;
-use authspike::sinks::outbox::{self, Outbox};
-use authspike::sinks::{self, Config, Delivery, Sink};
+use authspike::sinks::outbox::inspect::{self, Filter};
+use authspike::sinks::outbox::{self, Bounds, Outbox, Recipient};
+use authspike::sinks::redact::Redaction;
+use authspike::sinks::route::Route;
+use authspike::sinks::{self, BuildError, Config, Delivery, Outlet, Parts, Sink};
 use authspike::store::Store;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -37,8 +41,8 @@ fn open(directory: &Path) -> Store {
 }
 
 async fn put(store: &Store, sinks: &[&str], findings: Vec<Finding>) -> usize {
-    let sinks: Vec<String> = sinks.iter().map(|&name| name.into()).collect();
-    store.write(move |tx| outbox::enqueue(tx, &sinks, &findings, START)).await.unwrap()
+    let sinks: Vec<_> = sinks.iter().map(|&name| Recipient { sink: name.into(), route: Route::ALL }).collect();
+    store.write(move |tx| outbox::enqueue(tx, &sinks, &findings, START, &Bounds::default())).await.unwrap()
 }
 
 /// What arrived, in order, as `(finding, revision)`.
@@ -89,9 +93,13 @@ impl Running {
     }
 
     fn start(&mut self, name: &str, sink: Box<dyn Sink>) {
+        self.open(Outlet { name: name.into(), route: Route::ALL, redaction: Redaction::default(), sink });
+    }
+
+    fn open(&mut self, outlet: Outlet) {
         let dispatch = Dispatch {
-            name: name.into(),
-            sink,
+            outlet,
+            pseudonym: Arc::new(|_, _| [0; 16]),
             outbox: self.outbox.clone(),
             metrics: self.metrics.outbox.clone(),
             clock: self.clock.clone(),
@@ -119,6 +127,10 @@ impl Running {
     }
 }
 
+fn build(config: &Config, data_dir: &Path) -> Result<Vec<Outlet>, BuildError> {
+    sinks::build(config, &Parts { data_dir, variables: &Variables::new(), clock: Clock::held(START) })
+}
+
 fn recorder(answer: Delivery) -> (Arrived, Box<dyn Sink>) {
     let arrived = Arrived::default();
     (Arc::clone(&arrived), Box::new(Recorder(arrived, answer)))
@@ -131,7 +143,7 @@ async fn what_a_sink_that_is_down_could_not_take_arrives_once_after_a_restart_in
     let store = open(directory.path());
     assert_eq!(put(&store, &["siem"], made()).await, 4);
     let mut running = Running::over(&store);
-    let (tried, sink) = recorder(Delivery::Retry("503".into()));
+    let (tried, sink) = recorder(Delivery::retry("503"));
     running.start("siem", sink);
     let watch = Stopwatch::start();
     while tried.lock().unwrap().is_empty() && watch.elapsed() < DEADLINE {
@@ -207,7 +219,7 @@ async fn while_deliveries_cannot_be_recorded_none_is_repeated() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     put(&store, &["siem"], vec![revision(1, 1), revision(1, 2)]).await;
-    let broken = "CREATE TRIGGER broken BEFORE UPDATE ON delivery BEGIN SELECT raise(ABORT, 'no space'); END";
+    let broken = "CREATE TRIGGER broken BEFORE UPDATE ON outbox_delivery BEGIN SELECT raise(ABORT, 'no space'); END";
     store.write(move |tx| tx.execute_batch(broken)).await.unwrap();
     let mut running = Running::over(&store);
     let (arrived, sink) = recorder(Delivery::Accepted);
@@ -240,12 +252,12 @@ async fn refusals_become_dead_letters_and_a_missing_answer_is_no_acceptance() {
     running.start("siem", Box::new(Curt));
     let (outbox, metrics) = (running.outbox.clone(), running.metrics.clone());
     running.stop().await;
-    let dead = outbox.dead_letters(10).await.unwrap();
+    let dead = outbox.list(Filter::dead(10)).await.unwrap();
     assert_eq!(dead.len(), 1);
-    assert_eq!((dead[0].finding_id.as_u128(), dead[0].reason.as_str()), (1, "401 for good"));
+    assert_eq!((dead[0].finding_id.as_u128(), dead[0].reason.as_deref()), (1, Some("401 for good")));
     assert_eq!(outbox.figures("siem").await.unwrap().pending, 1);
     assert_eq!(metrics.outbox.dead_letters.with_label_values(&["siem"]).get(), 1);
-    assert!(outbox.revive("siem", dead[0].revision_id, START).await.unwrap());
+    assert_eq!(store.write(|tx| inspect::replay(tx, &Filter::dead(10), START)).await.unwrap(), 1);
     assert_eq!(outbox.figures("siem").await.unwrap().pending, 2);
 }
 
@@ -258,8 +270,8 @@ async fn the_sinks_of_a_configuration_deliver_valid_records() {
     let store = open(directory.path());
     put(&store, &["jsonl"], vec![revision(1, 1), revision(2, 1), revision(1, 2)]).await;
     let mut running = Running::over(&store);
-    for (name, sink) in sinks::build(&config, directory.path()).unwrap() {
-        running.start(&name, sink);
+    for outlet in build(&config, directory.path()).unwrap() {
+        running.open(outlet);
     }
     running.until_empty("jsonl").await;
     running.stop().await;
@@ -278,6 +290,6 @@ fn a_configuration_with_a_wrong_key_or_an_unusable_file_is_refused() {
     assert!(unknown.to_string().contains("pth"), "{unknown}");
     let config: Config = serde_json::from_str(r#"{ "jsonl": { "path": "/nowhere/at/all", "keep": 0 } }"#).unwrap();
     assert_eq!(config.validate(), ["jsonl.keep: must be from 1 to 1000"]);
-    let Err(refused) = sinks::build(&config, Path::new("unused")) else { panic!("it was built") };
+    let Err(refused) = build(&config, Path::new("unused")) else { panic!("it was built") };
     assert!(refused.to_string().starts_with("sink jsonl: /nowhere/at/all: "), "{refused}");
 }

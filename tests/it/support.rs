@@ -196,6 +196,7 @@ pub fn lines_by_revision(text: &str) -> BTreeMap<String, String> {
     let mut by_revision = BTreeMap::new();
     for line in text.lines() {
         let record: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(crate::judges::ocsf(&record), [""; 0], "{line}");
         let revision = record["metadata"]["uid"].as_str().unwrap().to_owned();
         if let Some(before) = by_revision.insert(revision, line.to_owned()) {
             assert_eq!(before, line, "one revision, two contents");

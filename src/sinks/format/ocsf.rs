@@ -1,32 +1,59 @@
-//! OCSF 1.5.0 Detection Finding (class 2004): the canonical body, and what every SIEM sink sends or wraps.
+//! OCSF Detection Finding (class 2004): the canonical body, and what most SIEM sinks send or wrap.
 //!
 //! Invariant: the record is a function of the finding and of this program's version alone. `metadata.logged_time`, which
 //! is when a record is sent, is therefore not in it: a sink whose receiver needs it adds it on the way out. The record
-//! passes a schema that is not ours (`tests/schemas`), whatever the finding holds.
+//! passes schemas that are not ours (`tests/schemas`), whatever the finding holds.
 //!
 //! Not here: `confidence` and `risk`, which would be numbers made up to fill a field; triage states (`status` In
 //! Progress, Suppressed), which are the reader's to set; `finding_info.created_time`, since a revision does not know when
 //! the first one was made.
 
+use serde::Serialize;
+
 use crate::finding::{Entity, EntityKind, Finding, Lifecycle, Rule};
 
-use super::{attack, prose, severity};
+use super::{DATASET, PRODUCT, analytic, attack, figures, prose, severity};
 
 mod evidence;
 mod record;
-mod unmapped;
 
 pub use record::DetectionFinding;
 
-use record::{Analytic, Attack, FindingInfo, Metadata, Named, Product, ProductFeature};
+use record::{Analytic, Attack, FindingInfo, Metadata, Named, Product, ProductFeature, Unmapped};
 
-/// The version of OCSF the record claims and is validated against. Newer ones (to 1.8.0) take it as it is.
-pub const VERSION: &str = "1.5.0";
+/// The version of OCSF a record claims and is validated against.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum Version {
+    /// What most receivers take today; newer ones take it as it is.
+    #[default]
+    #[serde(rename = "1.5.0")]
+    V1_5_0,
+    /// The newest, for receivers that pin it. Marks a record that was cut, which 1.5.0 has no attribute for.
+    #[serde(rename = "1.8.0")]
+    V1_8_0,
+}
+
+impl Version {
+    /// Every version, oldest first.
+    pub const ALL: [Self; 2] = [Self::V1_5_0, Self::V1_8_0];
+}
+
 const CLASS_UID: u32 = 2004;
 
-/// The record of `finding`.
+/// The record of `finding` in the default version.
 #[must_use]
 pub fn detection_finding(finding: &Finding) -> DetectionFinding<'_> {
+    detection_finding_as(finding, Version::default(), None)
+}
+
+/// The record of `finding` in `version`. `cut_from_bytes`: its lists were shortened, and so many bytes had the whole
+/// record ([`super::fit`]).
+#[must_use]
+pub fn detection_finding_as(
+    finding: &Finding,
+    version: Version,
+    cut_from_bytes: Option<usize>,
+) -> DetectionFinding<'_> {
     let (activity_id, activity_name, type_name) = match finding.lifecycle {
         Lifecycle::Opened => (1, "Create", "Detection Finding: Create"),
         Lifecycle::Updated => (2, "Update", "Detection Finding: Update"),
@@ -36,7 +63,7 @@ pub fn detection_finding(finding: &Finding) -> DetectionFinding<'_> {
         Lifecycle::Opened | Lifecycle::Updated => (1, "New"),
         Lifecycle::Closed => (4, "Resolved"),
     };
-    let severity = severity::ocsf(finding.severity);
+    let severity = severity::terms(finding.severity);
     let evidences = evidence::evidences(finding);
     DetectionFinding {
         activity_id,
@@ -47,8 +74,8 @@ pub fn detection_finding(finding: &Finding) -> DetectionFinding<'_> {
         class_name: "Detection Finding",
         type_uid: CLASS_UID * 100 + activity_id,
         type_name,
-        severity_id: severity.id,
-        severity: severity.caption,
+        severity_id: severity.ocsf_id,
+        severity: severity.ocsf,
         status_id,
         status,
         is_alert: finding.lifecycle == Lifecycle::Opened,
@@ -57,16 +84,16 @@ pub fn detection_finding(finding: &Finding) -> DetectionFinding<'_> {
         end_time: finding.episode.last_seen_at.0,
         count: integer(finding.evidence.totals.failures),
         message: prose::message(finding),
-        metadata: metadata(finding),
+        metadata: metadata(finding, version, cut_from_bytes),
         finding_info: finding_info(finding),
         observables: evidence::observables(finding, &evidences),
         evidences,
         resources: evidence::resources(finding),
-        unmapped: unmapped::unmapped(finding),
+        unmapped: Unmapped { authspike: figures::figures(finding, cut_from_bytes) },
     }
 }
 
-/// The record as one line of JSON, without the newline. No string can break the line: JSON escapes control characters.
+/// The record of the default version as one line of JSON, without the newline. No string can break the line: JSON escapes control characters.
 ///
 /// # Errors
 /// None that this record can cause; `serde_json` cannot know that.
@@ -74,19 +101,23 @@ pub fn line(finding: &Finding) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(&detection_finding(finding))
 }
 
-fn metadata(finding: &Finding) -> Metadata<'_> {
+fn metadata(finding: &Finding, version: Version, cut_from_bytes: Option<usize>) -> Metadata<'_> {
+    let cut_from_bytes = cut_from_bytes.filter(|_| version == Version::V1_8_0);
     Metadata {
-        version: VERSION,
+        version,
         uid: finding.revision_id,
         sequence: finding.revision.min(i32::MAX.cast_unsigned()),
         event_code: finding.rule.as_str(),
         tenant_uid: &finding.tenant.0,
         correlation_uid: finding.correlation,
-        log_name: "authspike.findings",
+        log_name: DATASET,
+        is_truncated: cut_from_bytes.map(|_| true),
+        // In kilobytes.
+        untruncated_size: cut_from_bytes.map(|bytes| i32::try_from(bytes.div_ceil(1000)).unwrap_or(i32::MAX)),
         product: Product {
-            name: "authspike",
-            uid: "authspike",
-            vendor_name: "authspike",
+            name: PRODUCT,
+            uid: PRODUCT,
+            vendor_name: PRODUCT,
             version: env!("CARGO_PKG_VERSION"),
             feature: ProductFeature { name: "detector" },
         },
@@ -110,32 +141,14 @@ fn finding_info(finding: &Finding) -> FindingInfo {
 }
 
 fn analytic(rule: Rule) -> Analytic {
-    let desc = match rule {
-        Rule::AddressFailureSpike => {
-            "Different accounts failing to sign in from one address, against what is normal for that address."
-        }
-        Rule::NetworkFailureSpike => {
-            "Different accounts failing to sign in from one network, against what is normal for that network."
-        }
-        Rule::AccountFailureSpike => {
-            "Failed sign-ins to one account from anywhere, against what is normal for that account."
-        }
-        Rule::DistributedAttack => {
-            "Different accounts failing from networks where nobody signs in, against what is normal for the instance."
-        }
-        Rule::CodeFlood => "One-time codes sent to one account, or to many accounts from one address.",
-        Rule::LockoutWave => "Different accounts being locked, against what is normal for the instance.",
-        Rule::SignInOutage => "Sign-in failing for everyone where people usually sign in from.",
-    };
     Analytic {
         uid: rule.as_str(),
         name: rule.as_str(),
         type_id: 3,
         type_name: "Statistical",
-        // Of the rule's meaning, not of the program: raise it when a rule starts to fire for other reasons.
-        version: "1",
-        category: "Authentication",
-        desc,
+        version: analytic::VERSION,
+        category: analytic::CATEGORY,
+        desc: analytic::description(rule),
     }
 }
 

@@ -90,7 +90,7 @@ fn a_file_that_was_moved_away_is_made_anew() {
     let aside = tempfile::tempdir().unwrap();
     fs::rename(directory.path(), aside.path().join("d")).unwrap();
     let answer = sink.deliver(&findings[1..]);
-    assert!(matches!(&answer[..], [Delivery::Retry(reason)] if reason.contains("No such file")), "{answer:?}");
+    assert!(matches!(&answer[..], [Delivery::Retry { reason, .. }] if reason.contains("No such file")), "{answer:?}");
     fs::rename(aside.path().join("d"), directory.path()).unwrap();
     assert_eq!(sink.deliver(&findings[..1]), [Delivery::Accepted]);
     assert_eq!(ids(&path).len(), 2);
@@ -135,10 +135,10 @@ fn on_a_full_disk() {
     let answers = sink.deliver(&findings);
     let accepted = answers.iter().take_while(|answer| **answer == Delivery::Accepted).count();
     assert!(accepted > 0 && accepted < 20, "{answers:?}");
-    assert!(answers[accepted..].iter().all(|answer| matches!(answer, Delivery::Retry(_))), "{answers:?}");
+    assert!(answers[accepted..].iter().all(|answer| matches!(answer, Delivery::Retry { .. })), "{answers:?}");
     assert_eq!(ids(&path), ids_of(&findings[..accepted]));
     // Still full: nothing is accepted and nothing is left behind.
-    assert!(matches!(sink.deliver(&findings[accepted..])[0], Delivery::Retry(_)));
+    assert!(matches!(sink.deliver(&findings[accepted..])[0], Delivery::Retry { .. }));
     assert_eq!(ids(&path), ids_of(&findings[..accepted]));
 }
 

@@ -3,9 +3,12 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 use rusqlite::Connection;
 
+use super::inspect::{Entry, Filter};
 use super::*;
 use crate::finding::Lifecycle;
+use crate::finding::Severity;
 use crate::sinks::sample::{revision, stuffing};
+use crate::sinks::standing::{MAX_AHEAD_MILLIS, State};
 
 const NOW: Timestamp = Timestamp(1_716_883_500_000);
 const DAY: i64 = 24 * 3600 * 1000;
@@ -27,7 +30,7 @@ impl Database {
     }
 
     fn put(&mut self, findings: &[Finding], now: Timestamp) -> usize {
-        self.write(|tx| enqueue(tx, &sinks(&["a", "b"]), findings, now))
+        self.write(|tx| enqueue(tx, &sinks(&["a", "b"]), findings, now, &Bounds::default()))
     }
 
     /// `(finding, revision)` of what is due.
@@ -40,12 +43,14 @@ impl Database {
     }
 
     fn settle(&mut self, sink: &str, finding: &Finding, delivery: Delivery, now: Timestamp, retry_at: Timestamp) {
-        let outcome = Outcome { revision_id: finding.revision_id, attempts: 0, delivery };
-        self.write(|tx| queue::record(tx, sink, &[(outcome, retry_at)], now));
+        let entry = "SELECT entry FROM outbox_revision WHERE revision_id = ?1";
+        let entry = self.0.query_row(entry, [finding.revision_id.to_string()], |row| row.get(0)).unwrap();
+        let outcome = Outcome { entry, attempts: 0, delivery, next_at: Some(retry_at) };
+        self.write(|tx| queue::record(tx, sink, &[outcome], now));
     }
 
-    fn dead(&self) -> Vec<DeadLetter> {
-        queue::dead_letters(&self.0, 1000).unwrap()
+    fn dead(&self) -> Vec<Entry> {
+        inspect::list(&self.0, &Filter::dead(1000)).unwrap()
     }
 
     fn count(&self, table: &str) -> i64 {
@@ -53,12 +58,16 @@ impl Database {
     }
 }
 
-fn sinks(names: &[&str]) -> Vec<String> {
-    names.iter().map(|&name| name.to_owned()).collect()
+fn sinks(names: &[&str]) -> Vec<Recipient> {
+    names.iter().map(|&name| Recipient { sink: name.to_owned(), route: Route::ALL }).collect()
+}
+
+fn reason(entry: &Entry) -> &str {
+    entry.reason.as_deref().unwrap_or_default()
 }
 
 fn retry() -> Delivery {
-    Delivery::Retry("busy".into())
+    Delivery::retry("busy")
 }
 
 #[test]
@@ -93,7 +102,7 @@ fn a_dead_revision_does_not_block_the_next() {
     assert_eq!(database.due("a", NOW), [(1, 2)]);
     let dead = database.dead();
     assert_eq!((dead.len(), dead[0].sink.as_str(), dead[0].revision_id), (1, "a", first.revision_id));
-    assert_eq!((dead[0].reason.len(), dead[0].attempts), (MAX_REASON_CHARS, 1));
+    assert_eq!((reason(&dead[0]).len(), dead[0].attempts), (MAX_REASON_CHARS, 1));
 
     // A retry that is reported late does not bring it back; an acceptance that is, settles it.
     database.settle("a", &first, retry(), NOW, NOW);
@@ -108,8 +117,9 @@ fn a_dead_letter_can_be_revived_once() {
     let finding = revision(1, 1);
     database.put(std::slice::from_ref(&finding), NOW);
     database.settle("a", &finding, Delivery::Refused("no".into()), NOW, NOW);
-    assert!(database.write(|tx| queue::revive(tx, "a", finding.revision_id, NOW)));
-    assert!(!database.write(|tx| queue::revive(tx, "a", finding.revision_id, NOW)));
+    let filter = Filter { id: Some(finding.revision_id), ..Filter::dead(10) };
+    assert_eq!(database.write(|tx| inspect::replay(tx, &filter, NOW)), 1);
+    assert_eq!(database.write(|tx| inspect::replay(tx, &filter, NOW)), 0);
     assert_eq!(database.due("a", NOW), [(1, 1)]);
 }
 
@@ -129,7 +139,7 @@ fn what_is_made_again_is_not_delivered_again() {
 fn a_clock_that_was_set_back_does_not_stop_deliveries() {
     let mut database = Database::new();
     database.put(&[revision(1, 1)], NOW);
-    assert_eq!(database.due("a", NOW.plus_millis(-MAX_DELAY_MILLIS)), [], "no delay is longer, so this one is meant");
+    assert_eq!(database.due("a", NOW.plus_millis(-MAX_AHEAD_MILLIS)), [], "no delay is longer, so this one is meant");
     assert_eq!(database.due("a", NOW.plus_millis(-DAY)), [(1, 1)]);
 }
 
@@ -154,18 +164,19 @@ fn a_full_outbox_first_drops_superseded_updates_then_the_oldest_and_says_why() {
     closed.lifecycle = Lifecycle::Closed;
     let of_one = [revision(1, 1), revision(1, 2), revision(1, 3), revision(1, 4), closed];
     let put = |database: &mut Database, findings: &[Finding]| {
-        database.write(|tx| enqueue_within(tx, &sinks(&["a"]), findings, NOW, 5))
+        let bounds = Bounds { max_pending: 5, ..Bounds::default() };
+        database.write(|tx| enqueue(tx, &sinks(&["a"]), findings, NOW, &bounds))
     };
     put(&mut database, &of_one);
     assert_eq!(database.dead(), [], "full, not over");
     put(&mut database, &[revision(2, 1)]);
     let given_up: HashSet<u32> = database.dead().iter().map(|dead| dead.revision).collect();
     assert_eq!(given_up, HashSet::from([2, 3, 4]), "the updates, not the opening and the close");
-    assert!(database.dead().iter().all(|dead| dead.reason.contains("superseded")));
+    assert!(database.dead().iter().all(|dead| reason(dead).contains("superseded")));
 
     put(&mut database, &[revision(3, 1), revision(4, 1), revision(5, 1)]);
     assert_eq!(queue::figures(&database.0, "a").unwrap().pending, 5);
-    let oldest: Vec<DeadLetter> = database.dead().into_iter().filter(|dead| dead.reason.contains("oldest")).collect();
+    let oldest: Vec<Entry> = database.dead().into_iter().filter(|dead| reason(dead).contains("oldest")).collect();
     assert_eq!(oldest.len(), 1);
     assert_eq!((oldest[0].finding_id.as_u128(), oldest[0].revision), (1, 1));
 }
@@ -174,16 +185,18 @@ fn a_full_outbox_first_drops_superseded_updates_then_the_oldest_and_says_why() {
 fn a_sink_that_is_gone_holds_nothing() {
     let mut database = Database::new();
     database.put(&[revision(1, 1)], NOW);
-    assert_eq!(database.write(|tx| bounds::retire_others(tx, &sinks(&["b"]), NOW)), 1);
+    assert_eq!(database.write(|tx| bounds::retire_others(tx, &["b".to_owned()], NOW)), 1);
     assert_eq!((database.due("a", NOW).len(), database.due("b", NOW).len()), (0, 1));
-    assert!(database.dead()[0].reason.contains("no longer configured"));
+    assert!(reason(&database.dead()[0]).contains("no longer configured"));
 }
 
 #[test]
 fn pruning_takes_what_is_settled_and_old_and_nothing_else() {
     let mut database = Database::new();
     let [delivered, dead, pending] = [revision(1, 1), revision(2, 1), revision(3, 1)];
-    database.write(|tx| enqueue(tx, &sinks(&["a"]), &[delivered.clone(), dead.clone(), pending.clone()], NOW));
+    database.write(|tx| {
+        enqueue(tx, &sinks(&["a"]), &[delivered.clone(), dead.clone(), pending.clone()], NOW, &Bounds::default())
+    });
     database.settle("a", &delivered, Delivery::Accepted, NOW, NOW);
     database.settle("a", &dead, Delivery::Refused("no".into()), NOW, NOW);
     let prune =
@@ -192,7 +205,7 @@ fn pruning_takes_what_is_settled_and_old_and_nothing_else() {
     assert_eq!(prune(&mut database, 15), 1);
     assert_eq!(prune(&mut database, 29), 0);
     assert_eq!(prune(&mut database, 31), 1);
-    assert_eq!((database.count("finding_revision"), database.count("delivery")), (1, 1));
+    assert_eq!((database.count("outbox_revision"), database.count("outbox_delivery")), (1, 1));
     assert_eq!(database.due("a", NOW), [(3, 1)]);
 }
 
@@ -202,24 +215,89 @@ fn pruning_keeps_settled_revisions_within_their_number() {
     let findings: Vec<Finding> = (1..=10).map(|finding| revision(finding, 1)).collect();
     for (second, finding) in findings.iter().enumerate() {
         let at = NOW.plus_millis(1000 * i64::try_from(second).unwrap());
-        database.write(|tx| enqueue(tx, &sinks(&["a"]), std::slice::from_ref(finding), at));
+        database.write(|tx| enqueue(tx, &sinks(&["a"]), std::slice::from_ref(finding), at, &Bounds::default()));
     }
     for finding in &findings[1..] {
         database.settle("a", finding, Delivery::Accepted, NOW, NOW);
     }
     assert_eq!(database.write(|tx| bounds::prune_within(tx, NOW, 4)), 5);
     assert_eq!(database.due("a", NOW), [(1, 1)], "the oldest is pending, so it stays");
-    assert_eq!(database.count("finding_revision"), 5);
+    assert_eq!(database.count("outbox_revision"), 5);
 }
 
 #[test]
-fn delays_double_up_to_five_minutes_and_use_their_whole_range() {
-    for (attempts, ceiling) in [(0, 1000), (1, 2000), (8, 256_000), (9, 300_000), (u32::MAX, 300_000)] {
-        let delays: Vec<i64> = (0..2000).map(|_| delay_millis(attempts)).collect();
-        let (least, most) = (*delays.iter().min().unwrap(), *delays.iter().max().unwrap());
-        assert!(least >= 0 && most <= ceiling, "{attempts}: {least}..{most}");
-        assert!(least < ceiling / 20 && most > ceiling * 19 / 20, "{attempts}: {least}..{most}");
+fn the_mildest_go_first_and_bytes_count_too() {
+    let mut database = Database::new();
+    let of = |finding, severity| Finding { severity, ..revision(finding, 1) };
+    let size = i64::try_from(serde_json::to_string(&of(1, Severity::High)).unwrap().len()).unwrap();
+    let bounds = Bounds { max_pending_bytes: u64::try_from(3 * size + 100).unwrap(), ..Bounds::default() };
+    let mut put = |finding| database.write(|tx| enqueue(tx, &sinks(&["a"]), &[finding], NOW, &bounds));
+    put(of(1, Severity::High));
+    put(of(2, Severity::Low));
+    put(of(3, Severity::Critical));
+    put(of(4, Severity::Low));
+    let dead = database.dead();
+    assert!(dead.iter().all(|dead| dead.severity == "low" && reason(dead).contains("mildest")), "{dead:?}");
+    assert_eq!(dead.last().unwrap().finding_id.as_u128(), 2, "the oldest of the mildest");
+    let figures = queue::figures(&database.0, "a").unwrap();
+    assert_eq!(figures.dead, u64::try_from(dead.len()).unwrap());
+    assert!(i64::try_from(figures.pending_bytes).unwrap() <= 3 * size + 100);
+    assert!(figures.pending >= 2, "the severe ones are there");
+}
+
+#[test]
+fn what_nobody_takes_is_given_up_with_its_last_failure_unless_the_sink_is_blocked() {
+    let mut database = Database::new();
+    database.put(&[revision(1, 1)], NOW);
+    database.settle("a", &revision(1, 1), retry(), NOW, NOW);
+    let mut blocked = Standing::default();
+    blocked.blocked("401", NOW);
+    database.write(|tx| queue::keep_standing(tx, "b", &blocked));
+    let expire = |database: &mut Database, hours: i64| {
+        database.write(|tx| bounds::expire(tx, &Bounds::default(), NOW.plus_millis(hours * 3_600_000)))
+    };
+    assert_eq!(expire(&mut database, 167), 0);
+    assert_eq!(expire(&mut database, 169), 1);
+    let dead = database.dead();
+    assert_eq!((dead[0].sink.as_str(), reason(&dead[0])), ("a", "not taken for 168 hours; last: busy"));
+}
+
+#[test]
+fn a_route_decides_at_the_door_and_standing_survives() {
+    let mut database = Database::new();
+    let mut recipients = sinks(&["all", "severe"]);
+    recipients[1].route.min_severity = Severity::High;
+    let mild = Finding { severity: Severity::Medium, ..revision(1, 1) };
+    let risen = Finding { severity: Severity::High, ..revision(1, 2) };
+    database.write(|tx| enqueue(tx, &recipients, &[mild, risen], NOW, &Bounds::default()));
+    assert_eq!((database.due("all", NOW), database.due("severe", NOW)), (vec![(1, 1)], vec![(1, 2)]));
+
+    let mut standing = Standing::default();
+    standing.failed("503", Some(std::time::Duration::from_mins(20)), NOW);
+    database.write(|tx| queue::keep_standing(tx, "severe", &standing));
+    let kept = queue::standing(&database.0, "severe").unwrap();
+    assert_eq!((kept.state, kept.next_at, kept.reason), (State::Failing, standing.next_at, Some("503".into())));
+    assert_eq!(queue::standing(&database.0, "all").unwrap(), Standing::default());
+    assert_eq!(queue::figures(&database.0, "severe").unwrap().pending, 1, "counts are beside the standing");
+}
+
+#[test]
+fn only_dead_letters_are_replayed_or_purged_and_counts_follow() {
+    let mut database = Database::new();
+    database.put(&[revision(1, 1), revision(2, 1), revision(3, 1)], NOW);
+    for finding in 1..=2 {
+        database.settle("a", &revision(finding, 1), Delivery::Refused("no".into()), NOW, NOW);
     }
+    let of = |finding: u128| Filter { id: Some(revision(finding, 1).finding_id), ..Filter::dead(10) };
+    assert_eq!(database.write(|tx| inspect::purge(tx, &of(3))), 0, "it waits");
+    assert_eq!(database.write(|tx| inspect::purge(tx, &of(1))), 1);
+    assert_eq!(database.write(|tx| inspect::replay(tx, &Filter::dead(10), NOW.plus_millis(5))), 1);
+    let figures = queue::figures(&database.0, "a").unwrap();
+    assert_eq!((figures.pending, figures.dead), (2, 0));
+    assert_eq!(database.put(&[revision(1, 1)], NOW), 0, "still known");
+    let all = inspect::sinks(&database.0).unwrap();
+    assert_eq!((all[1].sink.as_str(), all[1].pending, all[1].state.as_str()), ("b", 3, "ok"));
+    assert_eq!(inspect::finding(&database.0, 1).unwrap(), Some(revision(1, 1)));
 }
 
 proptest! {
@@ -279,12 +357,12 @@ fn a_full_outbox_is_handled_in_a_fraction_of_a_second() {
              SELECT i, printf('%08x-0000-5000-8000-000000000000', i) AS id FROM n",
         )?;
         tx.execute(
-            "INSERT INTO finding_revision SELECT id, i / 10, i % 10, '', '', '', 'updated', ?1, ?1, ?2 FROM n",
+            "INSERT INTO outbox_revision SELECT i, id, i / 10, i % 10, '', '', '', 'updated', ?1, ?1, ?2 FROM n",
             params![NOW.0, serde_json::to_string(&stuffing()).unwrap()],
         )?;
         tx.execute(
-            "INSERT INTO delivery (sink, revision_id, finding_id, revision, state, attempts, created_at, next_at)
-             SELECT 'a', id, i / 10, i % 10, 'pending', 0, ?1, ?1 + i FROM n",
+            "INSERT INTO outbox_delivery (entry, sink, finding_id, revision, bytes, state, attempts, created_at, next_at)
+             SELECT i, 'a', i / 10, i % 10, 3000, 'pending', 0, ?1, ?1 + i FROM n",
             params![NOW.0],
         )
     });
@@ -301,13 +379,13 @@ fn a_full_outbox_is_handled_in_a_fraction_of_a_second() {
     step("due");
     assert_eq!(queue::figures(&database.0, "a").unwrap().pending, 100_000);
     step("figures");
-    database.write(|tx| tx.execute("UPDATE delivery SET next_at = ?1 WHERE revision = 0", [NOW.0 + DAY / 500]));
+    database.write(|tx| tx.execute("UPDATE outbox_delivery SET next_at = ?1 WHERE revision = 0", [NOW.0 + DAY / 500]));
     step("back off");
     assert_eq!(database.due("a", NOW.plus_millis(99_999)), []);
     step("due while every finding backs off");
     assert_eq!(database.write(|tx| bounds::prune(tx, NOW)), 0);
     step("prune");
-    database.write(|tx| bounds::make_room(tx, "a", NOW, 99_999));
+    database.write(|tx| bounds::make_room(tx, "a", NOW, &Bounds { max_pending: 99_999, ..Bounds::default() }));
     step("make room");
     assert_eq!(queue::figures(&database.0, "a").unwrap().pending, 10_000);
 }

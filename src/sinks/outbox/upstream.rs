@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use rusqlite::{Connection, Transaction, params};
 use uuid::Uuid;
 
-use super::{Outbox, bounds, insert_revision, text};
+use super::{Bounds, Outbox, Recipient, bounds, insert_revision};
 use crate::event::Timestamp;
 use crate::finding::Finding;
 use crate::store::StoreError;
@@ -18,23 +18,26 @@ use crate::store::StoreError;
 /// The database's own.
 pub fn enqueue_again(
     tx: &Transaction<'_>,
-    sinks: &[String],
+    recipients: &[Recipient],
     findings: &[Finding],
     now: Timestamp,
+    bounds: &Bounds,
 ) -> rusqlite::Result<()> {
     for finding in findings {
         insert_revision(tx, finding, now)?;
         let mut insert = tx.prepare_cached(
-            "INSERT OR IGNORE INTO delivery (sink, revision_id, finding_id, revision, state, attempts, created_at, next_at)
-             VALUES (?1, ?2, ?3, ?4, 'pending', 0, ?5, ?5)",
+            "INSERT OR IGNORE INTO outbox_delivery
+             (entry, sink, finding_id, revision, bytes, state, attempts, created_at, next_at)
+             SELECT entry, ?2, ?3, ?4, length(CAST(body AS BLOB)), 'pending', 0, ?5, ?5
+             FROM outbox_revision WHERE revision_id = ?1",
         )?;
-        for sink in sinks {
-            let (revision_id, finding_id) = (text(finding.revision_id), text(finding.finding_id));
-            insert.execute(params![sink, revision_id, finding_id, finding.revision, now.0])?;
+        let (revision_id, finding_id) = (finding.revision_id.to_string(), finding.finding_id.to_string());
+        for recipient in recipients.iter().filter(|recipient| recipient.route.takes(finding)) {
+            insert.execute(params![revision_id, recipient.sink, finding_id, finding.revision, now.0])?;
         }
     }
-    for sink in sinks {
-        bounds::make_room(tx, sink, now, bounds::MAX_PENDING)?;
+    for recipient in recipients {
+        bounds::make_room(tx, &recipient.sink, now, bounds)?;
     }
     Ok(())
 }
@@ -44,11 +47,13 @@ pub fn enqueue_again(
 /// # Errors
 /// The database's own.
 pub fn unsettled(connection: &Connection, revisions: &[Uuid]) -> rusqlite::Result<HashSet<Uuid>> {
-    let mut select =
-        connection.prepare_cached("SELECT 1 FROM delivery WHERE revision_id = ?1 AND state = 'pending' LIMIT 1")?;
+    let mut select = connection.prepare_cached(
+        "SELECT 1 FROM outbox_revision JOIN outbox_delivery USING (entry)
+         WHERE revision_id = ?1 AND state = 'pending' LIMIT 1",
+    )?;
     let mut waiting = HashSet::new();
     for revision in revisions {
-        if select.exists([text(*revision)])? {
+        if select.exists([revision.to_string()])? {
             waiting.insert(*revision);
         }
     }
@@ -61,12 +66,15 @@ pub fn unsettled(connection: &Connection, revisions: &[Uuid]) -> rusqlite::Resul
 /// The database's own.
 pub fn give_up(tx: &Transaction<'_>, revisions: Option<&[Uuid]>) -> rusqlite::Result<()> {
     let Some(revisions) = revisions else {
-        tx.execute("DELETE FROM delivery WHERE state = 'pending'", [])?;
+        tx.execute("DELETE FROM outbox_delivery WHERE state = 'pending'", [])?;
         return Ok(());
     };
-    let mut delete = tx.prepare_cached("DELETE FROM delivery WHERE revision_id = ?1 AND state = 'pending'")?;
+    let mut delete = tx.prepare_cached(
+        "DELETE FROM outbox_delivery WHERE state = 'pending'
+         AND entry = (SELECT entry FROM outbox_revision WHERE revision_id = ?1)",
+    )?;
     for revision in revisions {
-        delete.execute([text(*revision)])?;
+        delete.execute([revision.to_string()])?;
     }
     Ok(())
 }
@@ -86,7 +94,9 @@ mod tests {
     use super::*;
     use crate::sinks::Delivery;
     use crate::sinks::outbox::{Outcome, SCHEMA};
+    use crate::sinks::route::Route;
     use crate::sinks::sample;
+    use crate::sinks::standing::Standing;
     use crate::store::Store;
 
     #[tokio::test(flavor = "multi_thread")]
@@ -94,19 +104,24 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path(), &[SCHEMA]).unwrap();
         let (outbox, finding) = (Outbox::new(store.clone()), sample::stuffing());
-        let (id, sinks) = (finding.revision_id, ["a".to_owned(), "b".to_owned()]);
+        let id = finding.revision_id;
+        let recipients = ["a", "b"].map(|sink| Recipient { sink: sink.to_owned(), route: Route::ALL });
         let take = || {
-            let (sinks, findings) = (sinks.clone(), vec![finding.clone()]);
-            store.write_blocking(move |tx| enqueue_again(tx, &sinks, &findings, Timestamp(1))).unwrap();
+            let (recipients, findings) = (recipients.clone(), vec![finding.clone()]);
+            let enqueue =
+                move |tx: &Transaction<'_>| enqueue_again(tx, &recipients, &findings, Timestamp(1), &Bounds::default());
+            store.write_blocking(enqueue).unwrap();
         };
         let waits = || store.read(|connection| unsettled(connection, &[id])).unwrap().contains(&id);
         take();
         assert!(waits());
-        let taken = Outcome { revision_id: id, attempts: 0, delivery: Delivery::Accepted };
-        outbox.record("a", &[taken], Timestamp(2)).await.unwrap();
+        let due = outbox.due("a", Timestamp(2), 9).await.unwrap();
+        let taken = Outcome { entry: due[0].entry, attempts: 0, delivery: Delivery::Accepted, next_at: None };
+        outbox.record("a", &[taken], &Standing::default(), false, Timestamp(2)).await.unwrap();
         assert!(waits(), "b has not");
         store.write_blocking(move |tx| give_up(tx, Some(&[id]))).unwrap();
         assert!(!waits());
+        assert_eq!(outbox.figures("b").await.unwrap().pending, 0);
         take();
         assert_eq!(outbox.due("a", Timestamp(3), 9).await.unwrap().len(), 0);
         assert_eq!(outbox.due("b", Timestamp(3), 9).await.unwrap().len(), 1);

@@ -5,10 +5,9 @@
 //!
 //! Not here: how the samples were taken (`detect`).
 
-use std::net::IpAddr;
-
 use crate::finding::{EntityKind, Finding};
 
+use super::super::address;
 use super::record::{Endpoint, Evidence, EvidenceFigures, HttpRequest, Observable, Resource, User};
 use super::{ENTITY_PATH, is_account};
 
@@ -128,9 +127,7 @@ fn user(account: &str) -> User<'_> {
     User { uid: account, type_id, type_name }
 }
 
-/// `203.0.113.7` as it is, `2001:db8:1:2::/64` as the first address of it: OCSF takes no prefix here. `None` for what is
-/// no address.
+/// OCSF takes no prefix here. `None` for what is no address.
 fn endpoint(value: &str) -> Option<Endpoint> {
-    let address = value.split_once('/').map_or(value, |(address, _)| address);
-    address.parse::<IpAddr>().ok().map(|ip| Endpoint { ip })
+    address(value).map(|ip| Endpoint { ip })
 }

@@ -11,7 +11,8 @@ use std::net::IpAddr;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::unmapped::Unmapped;
+use super::super::figures::Figures;
+use super::Version;
 
 /// Class 2004. Times are milliseconds since the Unix epoch.
 #[derive(Clone, Debug, Serialize)]
@@ -44,9 +45,15 @@ pub struct DetectionFinding<'a> {
     pub(super) unmapped: Unmapped<'a>,
 }
 
+/// OCSF's object for everything else.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Unmapped<'a> {
+    pub(super) authspike: Figures<'a>,
+}
+
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Metadata<'a> {
-    pub(super) version: &'static str,
+    pub(super) version: Version,
     pub(super) uid: Uuid,
     pub(super) sequence: u32,
     pub(super) event_code: &'static str,
@@ -54,6 +61,10 @@ pub(super) struct Metadata<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) correlation_uid: Option<Uuid>,
     pub(super) log_name: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) is_truncated: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) untruncated_size: Option<i32>,
     pub(super) product: Product,
 }
 

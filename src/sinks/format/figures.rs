@@ -1,9 +1,10 @@
-//! What has no home in OCSF: the window, the baseline and the exact counts, under `unmapped.authspike`.
+//! The window, the baseline and the exact counts, for which no foreign format has a place: `unmapped.authspike` in OCSF,
+//! `authspike` in ECS, `figures` in the plain form.
 //!
 //! Invariant: a contract of its own. These are copies with names of their own, so that renaming a field of
 //! [`Finding`] cannot silently change what a SIEM's saved searches look for.
 //!
-//! Not here: anything OCSF has an attribute for, except where that attribute is bounded and this is the full list.
+//! Not here: anything a format has an attribute for, except where that attribute is bounded and this is the full list.
 
 use serde::Serialize;
 
@@ -13,14 +14,9 @@ use crate::finding::{Compromised, Counted, Finding, Sample};
 /// the read API has the full list.
 const MAX_SUSPECTED: usize = 250;
 
-/// OCSF's object for everything else.
+/// Moments are milliseconds since the Unix epoch.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Unmapped<'a> {
-    authspike: Figures<'a>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct Figures<'a> {
+pub(super) struct Figures<'a> {
     lifecycle: &'static str,
     shape: &'static str,
     entity: EntityFigures<'a>,
@@ -39,6 +35,9 @@ struct Figures<'a> {
     networks_total: u64,
     folded_total: u64,
     shapes: Vec<LikelihoodFigures>,
+    /// Lists were shortened to fit; so many bytes had the whole record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut_from_bytes: Option<usize>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -111,39 +110,38 @@ struct CompromisedFigures<'a> {
     how: &'static str,
 }
 
-/// Everything of `finding` that OCSF has no attribute for.
-pub(super) fn unmapped(finding: &Finding) -> Unmapped<'_> {
+/// Everything of `finding` that other formats have no attribute for; `cut_from_bytes` as in [`super::fit`].
+pub(super) fn figures(finding: &Finding, cut_from_bytes: Option<usize>) -> Figures<'_> {
     let evidence = &finding.evidence;
-    Unmapped {
-        authspike: Figures {
-            lifecycle: finding.lifecycle.as_str(),
-            shape: finding.shape.as_str(),
-            entity: EntityFigures { kind: finding.entity.kind.as_str(), value: &finding.entity.value },
-            window: window(finding),
-            baseline: BaselineFigures {
-                source: evidence.baseline.source.as_str(),
-                per_day: significant(evidence.baseline.per_day),
-                observed_seconds: evidence.baseline.observed_seconds,
-                learning: evidence.baseline.learning.as_str(),
-            },
-            totals: totals(finding),
-            accounts: sample(&evidence.accounts),
-            addresses: sample(&evidence.addresses),
-            reasons: counted(&evidence.reasons),
-            user_agents: counted(&evidence.user_agents),
-            compromised: compromised(&evidence.compromised),
-            compromised_total: evidence.compromised_total,
-            suspected: compromised(evidence.suspected.get(..MAX_SUSPECTED).unwrap_or(&evidence.suspected)),
-            suspected_total: evidence.suspected_total,
-            networks: counted(&evidence.networks),
-            networks_total: evidence.networks_total,
-            folded_total: evidence.folded_total,
-            shapes: evidence
-                .shapes
-                .iter()
-                .map(|one| LikelihoodFigures { shape: one.shape.as_str(), fit: one.fit.is_finite().then_some(one.fit) })
-                .collect(),
+    Figures {
+        lifecycle: finding.lifecycle.as_str(),
+        shape: finding.shape.as_str(),
+        entity: EntityFigures { kind: finding.entity.kind.as_str(), value: &finding.entity.value },
+        window: window(finding),
+        baseline: BaselineFigures {
+            source: evidence.baseline.source.as_str(),
+            per_day: significant(evidence.baseline.per_day),
+            observed_seconds: evidence.baseline.observed_seconds,
+            learning: evidence.baseline.learning.as_str(),
         },
+        totals: totals(finding),
+        accounts: sample(&evidence.accounts),
+        addresses: sample(&evidence.addresses),
+        reasons: counted(&evidence.reasons),
+        user_agents: counted(&evidence.user_agents),
+        compromised: compromised(&evidence.compromised),
+        compromised_total: evidence.compromised_total,
+        suspected: compromised(evidence.suspected.get(..MAX_SUSPECTED).unwrap_or(&evidence.suspected)),
+        suspected_total: evidence.suspected_total,
+        networks: counted(&evidence.networks),
+        networks_total: evidence.networks_total,
+        folded_total: evidence.folded_total,
+        shapes: evidence
+            .shapes
+            .iter()
+            .map(|one| LikelihoodFigures { shape: one.shape.as_str(), fit: one.fit.is_finite().then_some(one.fit) })
+            .collect(),
+        cut_from_bytes,
     }
 }
 
