@@ -17,9 +17,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::config::{Clients, Config};
 use super::{client_fault, detect_group, findings, health};
+use crate::clock::Stopwatch;
 
 /// A cluster that is there answers within this; also how long a start waits for one that is not.
 const ASK: Duration = Duration::from_secs(10);
+
+/// How long a new topic may be unknown to a broker.
+const SETTLING: Duration = Duration::from_secs(3);
 
 /// The names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +129,17 @@ impl ConsumerContext for Complaints {}
 /// # Errors
 /// See [`TopicsError`]; all faults at once.
 pub fn check(clients: &Clients) -> Result<(), TopicsError> {
+    let begun = Stopwatch::start();
+    loop {
+        match look(clients) {
+            // What was created a moment ago is not yet known to every broker.
+            Err(TopicsError::Wrong(_)) if begun.elapsed() < SETTLING => std::thread::sleep(SETTLING / 10),
+            result => return result,
+        }
+    }
+}
+
+fn look(clients: &Clients) -> Result<(), TopicsError> {
     let complaints = Complaints::default();
     let client: BaseConsumer<Complaints> = clients
         .plain()

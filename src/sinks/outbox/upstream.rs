@@ -113,20 +113,20 @@ mod tests {
             store.write_blocking(enqueue).unwrap();
         };
         let waits = || store.read(|connection| unsettled(connection, &[id])).unwrap().contains(&id);
-        take();
+        take().await;
         assert!(waits());
         let due = outbox.due("a", Timestamp(2), 9).await.unwrap();
         let taken = Outcome { entry: due[0].entry, attempts: 0, delivery: Delivery::Accepted, next_at: None };
         outbox.record("a", &[taken], &Standing::default(), false, Timestamp(2)).await.unwrap();
         assert!(waits(), "b has not");
-        store.write_blocking(move |tx| give_up(tx, Some(&[id]))).unwrap();
+        store.write(move |tx| give_up(tx, Some(&[id]))).await.unwrap();
         assert!(!waits());
         assert_eq!(outbox.figures("b").await.unwrap().pending, 0);
-        take();
+        take().await;
         assert_eq!(outbox.due("a", Timestamp(3), 9).await.unwrap().len(), 0);
         assert_eq!(outbox.due("b", Timestamp(3), 9).await.unwrap().len(), 1);
         outbox.give_up_all().await.unwrap();
         assert!(!waits());
-        store.close();
+        tokio::task::spawn_blocking(move || store.close()).await.unwrap();
     }
 }
