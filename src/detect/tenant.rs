@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::count::Parties;
+use super::device::Devices;
 use super::episode::Opening;
 use super::key::{Counter, Key, pair};
 use super::population::Population;
@@ -32,6 +33,7 @@ pub(crate) struct TenantState {
     pub(crate) tenant: Tenant,
     pub(crate) population: Population,
     pub(crate) pulse: Pulse,
+    pub(crate) devices: Devices,
     strange: Series,
     locks: Series,
     /// Somebody has signed in: without that there is nothing to hold a new tenant's failures against.
@@ -54,6 +56,7 @@ impl TenantState {
             tenant,
             population: Population::starting_at(at, slot_of(bucket_of(at))),
             pulse: Pulse::default(),
+            devices: Devices::default(),
             strange: Series::starting_at(at),
             locks: Series::starting_at(at),
             has_succeeded: false,
@@ -268,6 +271,7 @@ impl Detector {
         let Some(tenant) = self.tenants.get(usize::from(key.tenant)) else { return };
         let opening = Opening {
             key,
+            rule: key.counter.rule(),
             span: Span::Fast,
             tenant: tenant.tenant.clone(),
             entity: entity(&tenant.tenant),

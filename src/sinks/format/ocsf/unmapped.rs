@@ -37,6 +37,8 @@ struct Figures<'a> {
     suspected_total: u64,
     networks: Vec<CountedFigures<'a>>,
     networks_total: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    within: Option<&'a str>,
     folded_total: u64,
     shapes: Vec<LikelihoodFigures>,
 }
@@ -137,6 +139,7 @@ pub(super) fn unmapped(finding: &Finding) -> Unmapped<'_> {
             suspected_total: evidence.suspected_total,
             networks: counted(&evidence.networks),
             networks_total: evidence.networks_total,
+            within: evidence.within.as_deref(),
             folded_total: evidence.folded_total,
             shapes: evidence
                 .shapes
