@@ -37,11 +37,11 @@ pub(super) struct Parties {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share {
     pub(super) key: Key,
-    pub(super) hash: u64,
+    hash: u64,
     /// Who (for an account: from where); chooses a bit of the sketch.
-    pub(super) who: u64,
+    who: u64,
     /// Which address of a network, which network of an account.
-    pub(super) spread: u64,
+    spread: u64,
 }
 
 impl Parties {
@@ -124,8 +124,8 @@ impl Detector {
             }
             in_episode |= !share.key.counter.is_account() && entity.is_in_episode();
         }
-        if met.is_stranger() && !parties.exempt.address {
-            in_episode |= self.count_stranger(&parties, outcome, at, found);
+        if met.known && met.novel && !parties.exempt.address {
+            in_episode |= self.count_newcomer(&parties, met.is_stranger(), at, found);
         }
         self.stats.late += u64::from(is_late);
         if outcome == Outcome::Success {
@@ -186,7 +186,7 @@ impl Detector {
 
     /// The entity's place, `before` if that is still it. Only what a counter counts, and successes, admit a new one: the
     /// rest means something only where something is known.
-    pub(super) fn place(
+    fn place(
         &mut self,
         share: &Share,
         before: Option<u32>,
@@ -210,7 +210,7 @@ impl Detector {
     }
 
     /// Adds to the entity's window; answers whether the event was in time for it.
-    pub(super) fn add(&mut self, place: u32, share: &Share, outcome: Outcome, credit: bool, bucket: Bucket) -> bool {
+    fn add(&mut self, place: u32, share: &Share, outcome: Outcome, credit: bool, bucket: Bucket) -> bool {
         let Some(entity) = self.entities.get_mut(place) else { return true };
         if let Some(tenant) = self.tenants.get_mut(usize::from(share.key.tenant)) {
             roll(entity, bucket, &mut tenant.population);

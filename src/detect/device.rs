@@ -63,10 +63,12 @@ impl Device {
 /// the sign-ins that weigh as much.
 const SHIPPED: (f64, f64) = (0.1, 50.0);
 /// Bounds of what is learned of it: above the upper one, an attacker's own would soon explain him.
-const BOUNDS: (f64, f64) = (0.05, 0.25);
+const BOUNDS: (f64, f64) = (0.05, 0.2);
 /// `2^(-1 h / 28 d)` and `2^(-1 h / 6 h)`.
-const KEPT_AWAY_PER_HOUR: f64 = 0.998_969_076_703_652_2;
+const KEPT_AWAY_PER_HOUR: f64 = 0.998_969_062_762_623_5;
 const KEPT_AT_HOME_PER_HOUR: f64 = 0.890_898_718_140_339_3;
+/// New devices per known one at home from which on a new device says little; second devices make a tenth or two of every day.
+const UNUSUAL_AT_HOME: f64 = 0.3;
 /// Sign-ins at home with known devices that are taken for granted before any is seen.
 const AT_HOME_PRIOR: f64 = 20.0;
 const HOUR_MILLIS: i64 = 3_600_000;
@@ -112,13 +114,15 @@ impl Devices {
         (if away { &mut self.away } else { &mut self.at_home }).count(known);
     }
 
-    /// Strangers to be expected per account that gets in without being one, leaving out the `strangers` of whoever asks. On
-    /// a day on which everybody has a new device at home (an app's release that calls itself otherwise, the first days of a
+    /// Strangers to be expected per guest, an account with a history that comes to a network new to it with a device it had
+    /// used before, leaving out the `strangers` and `guests` of whoever asks. On a day on which everybody has a new device at home (an app's release that calls itself otherwise, the first days of a
     /// tenant), it grows without bound: a new device means nothing then.
-    pub(crate) fn strangers_per_guest(&self, strangers: f64) -> f64 {
-        let away = ((self.away.new - strangers).max(0.0) + SHIPPED.0 * SHIPPED.1) / (self.away.known + SHIPPED.1);
+    pub(crate) fn strangers_per_guest(&self, strangers: f64, guests: f64) -> f64 {
+        let away = ((self.away.new - strangers).max(0.0) + SHIPPED.0 * SHIPPED.1)
+            / ((self.away.known - guests).max(0.0) + SHIPPED.1);
         let at_home = self.at_home.new / (self.at_home.known + AT_HOME_PRIOR);
-        away.clamp(BOUNDS.0, BOUNDS.1).max(at_home)
+        let away = away.clamp(BOUNDS.0, BOUNDS.1);
+        if at_home > UNUSUAL_AT_HOME { away.max(at_home) } else { away }
     }
 }
 
@@ -155,27 +159,27 @@ mod tests {
     #[test]
     fn what_is_expected_follows_the_tenant_within_bounds_and_leaves_out_who_asks() {
         let (mut devices, at) = (Devices::default(), Timestamp(1_767_600_000_000));
-        assert!((devices.strangers_per_guest(0.0) - 0.1).abs() < 1e-12);
+        assert!((devices.strangers_per_guest(0.0, 0.0) - 0.1).abs() < 1e-12);
         for number in 0..1000 {
-            devices.count(at, true, number % 5 != 0);
+            devices.count(at, true, number % 7 != 0);
         }
-        let learned = devices.strangers_per_guest(0.0);
-        assert!((0.23..=0.25).contains(&learned), "200 of 800: {learned}");
-        assert!(devices.strangers_per_guest(150.0) < 0.1);
+        let learned = devices.strangers_per_guest(0.0, 0.0);
+        assert!((0.15..0.17).contains(&learned), "143 of 857: {learned}");
+        assert!(devices.strangers_per_guest(100.0, 100.0) < 0.07);
         (0..10_000).for_each(|_| devices.count(at, true, false));
-        assert!((devices.strangers_per_guest(0.0) - 0.25).abs() < 1e-12, "bounded");
+        assert!((devices.strangers_per_guest(0.0, 0.0) - 0.2).abs() < 1e-12, "bounded");
     }
 
     #[test]
     fn when_everybody_has_a_new_device_at_home_it_means_nothing_for_some_hours() {
         let (mut devices, at) = (Devices::default(), Timestamp(1_767_600_000_000));
         (0..1000).for_each(|_| devices.count(at, false, true));
-        assert!(devices.strangers_per_guest(0.0) < 0.11);
+        assert!(devices.strangers_per_guest(0.0, 0.0) < 0.11);
         let release = at.plus_millis(24 * HOUR_MILLIS);
         (0..500).for_each(|_| devices.count(release, false, false));
-        assert!(devices.strangers_per_guest(0.0) > 5.0, "{}", devices.strangers_per_guest(0.0));
+        assert!(devices.strangers_per_guest(0.0, 0.0) > 5.0, "{}", devices.strangers_per_guest(0.0, 0.0));
         let day = release.plus_millis(36 * HOUR_MILLIS);
         (0..1000).for_each(|_| devices.count(day, false, true));
-        assert!(devices.strangers_per_guest(0.0) < 0.11, "{}", devices.strangers_per_guest(0.0));
+        assert!(devices.strangers_per_guest(0.0, 0.0) < 0.11, "{}", devices.strangers_per_guest(0.0, 0.0));
     }
 }

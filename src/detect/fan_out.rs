@@ -8,16 +8,20 @@
 //! - enough to matter: 10 in minutes, 20 in a day, twice that of a network;
 //! - out of proportion: 50 times (over a day 20) what the address' own history, or before that 0.2 a day, leads to expect,
 //!   and more than chance;
-//! - past the crowd: N is more than the guard times r times S, with S the distinct accounts that got in there in the same
-//!   window without being strangers, and r the strangers per such guest that the tenant is used to when people come to a
-//!   new network ([`Devices::strangers_per_guest`]).
+//! - past the crowd: N is at least the guard times r times S, with S the guests: distinct accounts with a history that came
+//!   there for the first time in the same window and brought a device of theirs; and r the strangers per guest that the
+//!   tenant is used to when people come to a new network ([`Devices::strangers_per_guest`], 0.05 to 0.2 within its bounds,
+//!   so that an attacker cannot teach it). An attacker's run has 1.5 strangers per guest if his browsers are so common that
+//!   two in five of his victims have such a one themselves; people have at most 0.2.
 //!
 //! So what is normal stays quiet: an office, a carrier, a marketing spike (networks or devices are known); the first days
 //! and a first day of term (nobody has a history); a company's new address and a trade fair (devices are known, and the few
 //! that are not are excused by the many); an app's release that calls itself otherwise (r grows without bound).
 //!
+//! Who is at home there is not counted, neither for nor against: a guest is what a stranger would be if he were none.
+//!
 //! Invariant: an address has one episode, whatever opened it: strangers at an address that has a finding are told there, and
-//! so are failures at one that was found by its strangers. Nothing is counted here for a success of nobody strange.
+//! so are failures at one that was found by its strangers. Only first visits cost anything.
 //!
 //! Not here: strangers one by one from thousands of addresses, which nothing but their number tells from travellers.
 //!
@@ -26,26 +30,27 @@
 use uuid::Uuid;
 
 use super::Detector;
-use super::count::{Parties, Share};
+use super::cold::Contact;
+use super::count::{Parties, roll};
 use super::entity::Entity;
 use super::episode::Episode;
 use super::key::{Counter, Key};
 use super::rules::Span;
-use super::window::{Bucket, Counts, bucket_of, generation_of};
-use crate::event::{Outcome, Timestamp};
+use super::window::{bucket_of, generation_of};
+use crate::event::Timestamp;
 use crate::finding::{Finding, Rule, WindowEvidence};
 
 impl Detector {
-    /// The newest event got a stranger in: counts and judges it for its address and its network. Answers whether either is
-    /// now told of in an episode.
-    pub(super) fn count_stranger(
+    /// The newest event got an account with a history in to a network new to it: counts it for its address and its network,
+    /// and judges them if it `is_stranger`. Answers whether either is now told of in an episode.
+    pub(super) fn count_newcomer(
         &mut self,
         parties: &Parties,
-        outcome: Outcome,
+        is_stranger: bool,
         at: Timestamp,
         found: &mut Vec<Finding>,
     ) -> bool {
-        let from = parties.address.map_or(0, |address| address.bits());
+        let (bucket, from) = (bucket_of(at), parties.address.map_or(0, |address| address.bits()));
         let mut in_episode = false;
         for of in [parties.address, parties.network].into_iter().flatten() {
             // A network is judged by the addresses that have no finding of their own, as with failures.
@@ -54,18 +59,40 @@ impl Detector {
                 continue;
             }
             in_episode |= is_told;
-            let Some(counter) = of.counter.fan_out() else { continue };
-            let key = of.of(counter);
-            let spread = if of.counter == Counter::Network { from } else { 0 };
-            let share = Share { key, hash: key.hash(), who: parties.who, spread };
-            let bucket = bucket_of(at);
-            let before = self.entities.find(&key, share.hash);
-            let Some(place) = self.place(&share, before, outcome, false, bucket) else { continue };
-            self.add(place, &share, outcome, false, bucket);
-            self.judge_strangers(place, &of, at, found);
-            in_episode |= self.has_episode(&of);
+            let Some(key) = of.counter.fan_out().map(|counter| of.of(counter)) else { continue };
+            // Of a guest the doorkeeper keeps that he speaks for the place.
+            let spread = if !is_stranger {
+                1
+            } else if of.counter == Counter::Network {
+                from
+            } else {
+                0
+            };
+            let contact = Contact { bucket, failure: is_stranger, who: parties.who, spread };
+            let Some(place) = self.add_newcomer(&key, contact) else { continue };
+            if is_stranger {
+                self.judge_strangers(place, &of, at, found);
+                in_episode |= self.has_episode(&of);
+            }
         }
         in_episode
+    }
+
+    /// Strangers take the place of failures in the window, guests that of successes.
+    fn add_newcomer(&mut self, key: &Key, contact: Contact) -> Option<u32> {
+        let (hash, bucket) = (key.hash(), contact.bucket);
+        let known = self.entities.find(key, hash);
+        let place = known.or_else(|| self.entities.meet(key, hash, contact, bucket))?;
+        let (entity, tenant) = self.entities.get_mut(place).zip(self.tenants.get_mut(usize::from(key.tenant)))?;
+        roll(entity, bucket, &mut tenant.population);
+        if contact.failure {
+            let unit = entity.unit();
+            entity.window.add_failure(bucket, contact.who, contact.spread, unit);
+        } else {
+            entity.set_has_succeeded();
+            entity.window.add_success(bucket, contact.who, true);
+        }
+        Some(place)
     }
 
     fn has_episode(&self, key: &Key) -> bool {
@@ -125,24 +152,11 @@ impl Detector {
         let is_day = judged.span == Span::Day;
         let distinct = if is_day { judged.count } else { counts.distinct };
         if judged.counter.is_fan_out() {
-            // Everybody who got in there.
+            // Everybody who came there for the first time and got in.
             return judged.evidence(distinct, distinct, judged.succeeding + distinct);
         }
         let failures = if judged.counter.is_account() || is_day { judged.count } else { counts.failures };
         judged.evidence(failures, distinct, counts.successes)
-    }
-
-    /// Who else got in, of the address or network whose strangers `key` counts, in the window at `bucket`.
-    pub(super) fn guests(&self, key: &Key, span: Span, bucket: Bucket) -> u64 {
-        let of = key.of(key.counter.told_as());
-        let Some(mut window) =
-            self.entities.find(&of, of.hash()).and_then(|place| self.entities.get(place)).map(|entity| entity.window)
-        else {
-            return 0;
-        };
-        window.roll(bucket, |_, _, _| {});
-        let counts: Counts = if span == Span::Day { window.day() } else { window.generations() };
-        counts.succeeding
     }
 
     /// The first finding about strangers that is open at the tenant, which further ones refer to: whoever bought a list uses

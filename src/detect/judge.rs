@@ -15,9 +15,9 @@ use super::narrow::Narrow;
 use super::recent::SignIn;
 use super::rules::{Judgement, Span, float};
 use super::window::{generation_of, slot_of, start_of};
-use super::{Detector, minutes};
+use super::{Detector, LINGER_MILLIS, minutes};
 use crate::event::{Address, Network, Outcome, Timestamp};
-use crate::finding::{self, Finding, Lifecycle, Verdict, WindowEvidence};
+use crate::finding::{self, Finding, Lifecycle, Rule, Verdict, WindowEvidence};
 
 impl Detector {
     /// Opens an episode, or adds the event to the one that is there.
@@ -90,7 +90,8 @@ impl Detector {
         let now = at.max(start_of(newest));
         let is_fan_out = key.counter.is_fan_out();
         let (succeeding, phi) = if is_fan_out {
-            (self.guests(&key, span, newest), tenant.devices.strangers_per_guest(float(count)))
+            let guests = counts.succeeding;
+            (guests, tenant.devices.strangers_per_guest(float(count), float(guests)))
         } else {
             (counts.succeeding, tenant.phi(key.counter, &generations, (span == Span::Day).then_some(&counts)))
         };
@@ -144,7 +145,7 @@ impl Detector {
         let Some(newest) = self.recent.newest() else { return };
         let parties = Parties::of(newest);
         // Whoever lets strangers in has by now let in some whose devices happen to be known, and who vouch for it.
-        let strange = if judged.is_fan_out() { self.began_strange(&key, peak.start) } else { newest.strange };
+        let strange = if judged.is_fan_out() { self.began_strange(&key, told_from(judged.rule(), peak.start)) } else { newest.strange };
         let address = newest.ip.map(Address::of);
         let Some(value) = self.name(&key, newest, peak.start) else { return };
         let whole = part_of
@@ -188,7 +189,7 @@ impl Detector {
         }
     }
 
-    /// Whether nobody had signed in from there when the window of `key` that began at `start` began.
+    /// Whether nobody had signed in from there before what `key` did since `start`.
     fn began_strange(&self, key: &Key, start: Timestamp) -> bool {
         self.recent.iter().find(|one| one.at >= start && concerns(one, key)).is_some_and(|one| one.strange)
     }
@@ -218,13 +219,14 @@ impl Detector {
             self.stats.suppressed += 1;
             return false;
         }
-        let (key, start, only) = (opening.key, opening.peak.start, opening.only.clone());
+        let (key, start, only) = (opening.key, told_from(opening.rule, opening.peak.start), opening.only.clone());
         let is_one = |sign_in: &SignIn| {
             let among = |only: &Vec<Address>| sign_in.ip.is_some_and(|ip| only.contains(&Address::of(ip)));
             sign_in.at >= start && concerns(sign_in, &key) && only.as_ref().is_none_or(among)
         };
         let mut episode = Episode::open(opening);
-        let mut begun = false;
+        // Of a place where nobody ever signed in, whoever got in is told.
+        let mut begun = episode.is_fan_out() && episode.is_strange();
         for sign_in in self.recent.iter().filter(|sign_in| is_one(sign_in)) {
             // What got in before the first failure is not the attacker's.
             begun |= episode.counts(sign_in);
@@ -333,6 +335,12 @@ impl Detector {
     pub(super) fn open_count(&self) -> usize {
         self.episodes.values().filter(|episode| !episode.is_closed()).count()
     }
+}
+
+/// From when on an episode tells of what happened, of which the window that opened it began at `start`. Strangers who came
+/// before that window had got in as well.
+fn told_from(rule: Rule, start: Timestamp) -> Timestamp {
+    if rule == Rule::SuccessFanOut { start.plus_millis(-LINGER_MILLIS) } else { start }
 }
 
 /// Whether an episode of `key` tells of this event.

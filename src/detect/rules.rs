@@ -92,7 +92,7 @@ pub(crate) struct Judgement<'a> {
     pub(crate) exposure: f64,
     /// What the rule judges: independent failures, or failures.
     pub(crate) count: u64,
-    /// Distinct accounts that succeeded in the same window, strangers apart.
+    /// Distinct accounts that succeeded in the same window; of a fan-out, guests.
     pub(crate) succeeding: u64,
     /// Distinct addresses (of a network) or networks (of an account) that failed in the same window.
     pub(crate) spread: u64,

@@ -141,6 +141,7 @@ fn attack_complaints(tenant: Tenant, who: &[usize]) -> Vec<Vec<String>> {
                 complaints.push(format!("{name}: {score:?}"));
             }
             let either = score.named_rightly + score.suspected_rightly;
+            if *who==OURS && either<score.broken_into {eprintln!("{name} {score:?}");}
             for (sum, count) in named.iter_mut().zip([either, score.broken_into, score.named_rightly, score.named]) {
                 *sum += count;
             }
