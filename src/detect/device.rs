@@ -69,6 +69,8 @@ const KEPT_AWAY_PER_HOUR: f64 = 0.998_969_062_762_623_5;
 const KEPT_AT_HOME_PER_HOUR: f64 = 0.890_898_718_140_339_3;
 /// New devices per known one at home from which on a new device says little; second devices make a tenth or two of every day.
 const UNUSUAL_AT_HOME: f64 = 0.3;
+/// Strangers per guest when a new device says nothing: more than any address has accounts.
+const EVERYBODY: f64 = 1e6;
 /// Sign-ins at home with known devices that are taken for granted before any is seen.
 const AT_HOME_PRIOR: f64 = 20.0;
 const HOUR_MILLIS: i64 = 3_600_000;
@@ -116,13 +118,13 @@ impl Devices {
 
     /// Strangers to be expected per guest, an account with a history that comes to a network new to it with a device it had
     /// used before, leaving out the `strangers` and `guests` of whoever asks. On a day on which everybody has a new device at home (an app's release that calls itself otherwise, the first days of a
-    /// tenant), it grows without bound: a new device means nothing then.
+    /// tenant), that is everybody: a new device means nothing then.
     pub(crate) fn strangers_per_guest(&self, strangers: f64, guests: f64) -> f64 {
         let away = ((self.away.new - strangers).max(0.0) + SHIPPED.0 * SHIPPED.1)
             / ((self.away.known - guests).max(0.0) + SHIPPED.1);
         let at_home = self.at_home.new / (self.at_home.known + AT_HOME_PRIOR);
         let away = away.clamp(BOUNDS.0, BOUNDS.1);
-        if at_home > UNUSUAL_AT_HOME { away.max(at_home) } else { away }
+        if at_home > UNUSUAL_AT_HOME { EVERYBODY } else { away }
     }
 }
 
@@ -177,7 +179,7 @@ mod tests {
         assert!(devices.strangers_per_guest(0.0, 0.0) < 0.11);
         let release = at.plus_millis(24 * HOUR_MILLIS);
         (0..500).for_each(|_| devices.count(release, false, false));
-        assert!(devices.strangers_per_guest(0.0, 0.0) > 5.0, "{}", devices.strangers_per_guest(0.0, 0.0));
+        assert!(devices.strangers_per_guest(0.0, 0.0) > 1000.0, "{}", devices.strangers_per_guest(0.0, 0.0));
         let day = release.plus_millis(36 * HOUR_MILLIS);
         (0..1000).for_each(|_| devices.count(day, false, true));
         assert!(devices.strangers_per_guest(0.0, 0.0) < 0.11, "{}", devices.strangers_per_guest(0.0, 0.0));

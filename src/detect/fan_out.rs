@@ -16,7 +16,7 @@
 //!
 //! So what is normal stays quiet: an office, a carrier, a marketing spike (networks or devices are known); the first days
 //! and a first day of term (nobody has a history); a company's new address and a trade fair (devices are known, and the few
-//! that are not are excused by the many); an app's release that calls itself otherwise (r grows without bound).
+//! that are not are excused by the many); an app's release that calls itself otherwise (r is everybody).
 //!
 //! Who is at home there is not counted, neither for nor against: a guest is what a stranger would be if he were none.
 //!

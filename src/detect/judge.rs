@@ -145,7 +145,11 @@ impl Detector {
         let Some(newest) = self.recent.newest() else { return };
         let parties = Parties::of(newest);
         // Whoever lets strangers in has by now let in some whose devices happen to be known, and who vouch for it.
-        let strange = if judged.is_fan_out() { self.began_strange(&key, told_from(judged.rule(), peak.start)) } else { newest.strange };
+        let strange = if judged.is_fan_out() {
+            self.began_strange(&key, told_from(judged.rule(), peak.start))
+        } else {
+            newest.strange
+        };
         let address = newest.ip.map(Address::of);
         let Some(value) = self.name(&key, newest, peak.start) else { return };
         let whole = part_of

@@ -142,7 +142,9 @@ impl Judgement<'_> {
 
     /// Failing accounts that the succeeding ones excuse.
     pub(crate) fn excused(&self) -> f64 {
-        self.thresholds.guard * self.phi * float(self.succeeding)
+        // A guest is imagined where strangers are judged: no number of them means anything while everybody is one.
+        let succeeding = self.succeeding.max(u64::from(self.counter.is_fan_out()));
+        self.thresholds.guard * self.phi * float(succeeding)
     }
 
     fn against_baseline(&self, count: u64) -> Verdict {

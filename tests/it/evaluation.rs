@@ -60,8 +60,8 @@ const BOUNDS: [(&str, u64); 36] = [
     ("a week of poisoning, then 3,000", 15),
     ("a week of poisoning, then 12/h", 150),
     ("enumeration", 15),
-    ("checked list, 60 accounts in 10 min", 30),
-    ("sessions only: 60 accounts in 10 min", 30),
+    ("checked list, 60 accounts in 10 min", 40),
+    ("sessions only: 60 accounts in 10 min", 40),
     ("sessions only: 80 accounts in 20 h", 60),
     ("sessions only: 120 accounts from a /24", 80),
     ("sessions only: 120 accounts from a /56", 80),
@@ -141,7 +141,6 @@ fn attack_complaints(tenant: Tenant, who: &[usize]) -> Vec<Vec<String>> {
                 complaints.push(format!("{name}: {score:?}"));
             }
             let either = score.named_rightly + score.suspected_rightly;
-            if *who==OURS && either<score.broken_into {eprintln!("{name} {score:?}");}
             for (sum, count) in named.iter_mut().zip([either, score.broken_into, score.named_rightly, score.named]) {
                 *sum += count;
             }
