@@ -23,6 +23,7 @@ use crate::event::Timestamp;
 pub(crate) struct Device(u8);
 
 /// A letter's share of the sum that stands for a user agent; everything else has none.
+#[expect(clippy::indexing_slicing, reason = "worked out by the compiler, which would refuse it")]
 const LETTERS: [u32; 256] = {
     let mut shares = [0; 256];
     let mut letter = b'A';

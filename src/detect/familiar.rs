@@ -63,12 +63,11 @@ impl Generation {
 
     fn meet(&mut self, account: u64, device: Option<Device>) {
         let device = device.map_or(0, Device::bit);
-        match self.accounts.find_mut(hash_of(account), |word| is_of(*word, account)) {
-            Some(word) => *word |= device,
-            None => {
-                let word = account & !DEVICES | device;
-                self.accounts.insert_unique(hash_of(account), word, |word| hash_of(*word));
-            }
+        if let Some(word) = self.accounts.find_mut(hash_of(account), |word| is_of(*word, account)) {
+            *word |= device;
+        } else {
+            let word = account & !DEVICES | device;
+            self.accounts.insert_unique(hash_of(account), word, |word| hash_of(*word));
         }
     }
 

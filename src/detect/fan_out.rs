@@ -35,7 +35,7 @@ use super::count::{Parties, roll};
 use super::entity::Entity;
 use super::episode::Episode;
 use super::key::{Counter, Key};
-use super::rules::Span;
+use super::rules::{Judgement, Span};
 use super::window::{bucket_of, generation_of};
 use crate::event::Timestamp;
 use crate::finding::{Finding, Rule, WindowEvidence};
@@ -133,10 +133,12 @@ impl Detector {
         let Some(judged) = self.judgement(entity, span, at) else { return };
         let keeps_open = judged.keeps_open();
         let is_peak = |episode: &Episode| episode.is_fan_out() && episode.is_new_peak(judged.ratio());
-        let window = self.episodes.get(&id).filter(|episode| is_peak(episode)).map(|_| self.window_of(entity, &judged));
+        let window = self.episodes.get(&id).filter(|episode| is_peak(episode)).map(|_| window_of(entity, &judged));
         let now = self.watermark.now();
         if let Some(episode) = self.episodes.get_mut(&id) {
-            window.into_iter().for_each(|window| episode.raise_peak(window));
+            if let Some(window) = window {
+                episode.raise_peak(window);
+            }
             if keeps_open {
                 episode.last_active_at = episode.last_active_at.max(now);
             }
@@ -144,19 +146,6 @@ impl Detector {
         if keeps_open && let Some(entity) = self.entities.get_mut(place) {
             entity.baseline.freeze(generation_of(entity.window.newest()));
         }
-    }
-
-    /// The figures of a window for the finding.
-    pub(super) fn window_of(&self, entity: &Entity, judged: &super::rules::Judgement<'_>) -> WindowEvidence {
-        let counts = entity.window.generations();
-        let is_day = judged.span == Span::Day;
-        let distinct = if is_day { judged.count } else { counts.distinct };
-        if judged.counter.is_fan_out() {
-            // Everybody who came there for the first time and got in.
-            return judged.evidence(distinct, distinct, judged.succeeding + distinct);
-        }
-        let failures = if judged.counter.is_account() || is_day { judged.count } else { counts.failures };
-        judged.evidence(failures, distinct, counts.successes)
     }
 
     /// The first finding about strangers that is open at the tenant, which further ones refer to: whoever bought a list uses
@@ -174,4 +163,17 @@ impl Detector {
             *count += 1;
         }
     }
+}
+
+/// The figures of a window for the finding.
+pub(super) fn window_of(entity: &Entity, judged: &Judgement<'_>) -> WindowEvidence {
+    let counts = entity.window.generations();
+    let is_day = judged.span == Span::Day;
+    let distinct = if is_day { judged.count } else { counts.distinct };
+    if judged.counter.is_fan_out() {
+        // Everybody who came there for the first time and got in.
+        return judged.evidence(distinct, distinct, judged.succeeding + distinct);
+    }
+    let failures = if judged.counter.is_account() || is_day { judged.count } else { counts.failures };
+    judged.evidence(failures, distinct, counts.successes)
 }

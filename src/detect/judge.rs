@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::count::Parties;
 use super::entity::Entity;
 use super::episode::{Episode, Opening};
+use super::fan_out::window_of;
 use super::key::{Counter, Key};
 use super::narrow::Narrow;
 use super::recent::SignIn;
@@ -140,7 +141,7 @@ impl Detector {
         let judged = entity.key().counter;
         let key = entity.key().of(judged.told_as());
         let Some(judgement) = self.judgement(entity, span, at) else { return };
-        let peak = self.window_of(entity, &judgement);
+        let peak = window_of(entity, &judgement);
         let (baseline, failures) = (judgement.baseline(), peak.failures);
         let Some(newest) = self.recent.newest() else { return };
         let parties = Parties::of(newest);
@@ -275,7 +276,7 @@ impl Detector {
         let is_peak = |open: &Episode, ratio: f64| !open.is_fan_out() && open.is_new_peak(ratio);
         let window = judgement
             .filter(|judged| self.episodes.get(&id).is_some_and(|open| is_peak(open, judged.ratio())))
-            .map(|judged| self.window_of(entity, &judged));
+            .map(|judged| window_of(entity, &judged));
         self.advance(id, window, keeps_open, at, found);
         if keeps_open && let Some(entity) = self.entities.get_mut(place) {
             entity.baseline.freeze(generation_of(entity.window.newest()));

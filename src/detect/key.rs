@@ -89,10 +89,12 @@ impl Counter {
 
     /// The counter whose episode tells of it: what strangers got in to from an address is told with what failed there.
     pub(crate) const fn told_as(self) -> Self {
-        match self {
-            Self::AddressFanOut => Self::Address,
-            Self::NetworkFanOut => Self::Network,
-            other => other,
+        if matches!(self, Self::AddressFanOut) {
+            Self::Address
+        } else if matches!(self, Self::NetworkFanOut) {
+            Self::Network
+        } else {
+            self
         }
     }
 
@@ -101,7 +103,14 @@ impl Counter {
         match self {
             Self::Address => Some(Self::AddressFanOut),
             Self::Network => Some(Self::NetworkFanOut),
-            _ => None,
+            Self::Account
+            | Self::AddressCodes
+            | Self::AccountCodes
+            | Self::AddressFanOut
+            | Self::NetworkFanOut
+            | Self::Tenant
+            | Self::TenantLocks
+            | Self::TenantOutage => None,
         }
     }
 

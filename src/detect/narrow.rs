@@ -39,13 +39,17 @@ impl Narrow {
         slash_64s.sort_unstable();
         slash_64s.dedup();
         let mut narrow = Self::default();
-        slash_64s.into_iter().for_each(|bits| narrow.count(bits));
+        for bits in slash_64s {
+            narrow.count(bits);
+        }
         narrow
     }
 
     /// One more address, which was not counted before; of IPv4 nothing is.
     pub(crate) fn add(&mut self, address: IpAddr) {
-        slash_64(address).into_iter().for_each(|bits| self.count(bits));
+        if let Some(bits) = slash_64(address) {
+            self.count(bits);
+        }
     }
 
     fn count(&mut self, slash_64: u64) {
@@ -87,10 +91,7 @@ impl fmt::Display for Within {
 fn slash_64(ip: IpAddr) -> Option<u64> {
     match ip {
         IpAddr::V4(_) => None,
-        IpAddr::V6(ip) => {
-            let [a, b, c, d, e, f, g, h, ..] = ip.octets();
-            Some(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
-        }
+        IpAddr::V6(ip) => u64::try_from(ip.to_bits() >> 64).ok(),
     }
 }
 

@@ -83,7 +83,7 @@ fn a_list_tried_over_a_day_is_found_too() {
 fn a_crowd_that_brings_its_own_devices_is_quiet_wherever_it_meets() {
     let (mut detector, start) = settled(Some(PHONE));
     // An office that moves: everybody within ten minutes, one in eight with a new laptop.
-    let agent = |user: u32| if user % 8 == 0 { THEIRS } else { PHONE };
+    let agent = |user: u32| if user.is_multiple_of(8) { THEIRS } else { PHONE };
     let moved = (0..400).map(|user| sign_in(start + f64::from(user) * 1.5, ip("198.51.100.1"), user, agent(user)));
     assert_eq!(play(&mut detector, moved), []);
 }
@@ -183,7 +183,12 @@ fn why_strangers_fired_and_why_a_crowd_did_not_can_be_asked() {
     let (mut detector, start) = settled(Some(PHONE));
     let events = (0..15).map(|user| sign_in(start + f64::from(user), ip("203.0.113.7"), user, THEIRS));
     let crowd = (100..160).map(|user| {
-        sign_in(start + 20.0 + f64::from(user), ip("198.51.100.1"), user, if user % 5 == 0 { THEIRS } else { PHONE })
+        sign_in(
+            start + 20.0 + f64::from(user),
+            ip("198.51.100.1"),
+            user,
+            if user.is_multiple_of(5) { THEIRS } else { PHONE },
+        )
     });
     let mut found = Vec::new();
     events.chain(crowd).for_each(|event| detector.observe(event, &mut found));
