@@ -177,9 +177,14 @@ impl Episode {
         if self.key.counter == Counter::Address { ip.parse().ok().map(Address::of) } else { None }
     }
 
-    /// An address with a finding of its own is part of this attack.
+    /// An address is part of this attack.
     pub(crate) fn take_part(&mut self, address: Address) {
-        self.addresses.add(Key::address(0, address).bits(), || address.to_string());
+        let hash = Key::address(0, address).bits();
+        // Past those that are told apart, by attempts: they lie where the addresses do.
+        if self.key.counter.kind() == EntityKind::Network && !self.addresses.contains(hash) {
+            self.narrow.add(address.first());
+        }
+        self.addresses.add(hash, || address.to_string());
     }
 
     /// It turns out to be part of a larger attack; its next revision says so.
@@ -291,10 +296,7 @@ impl Episode {
             if self.addresses.contains(hash) && !self.pairs.contains(pair) {
                 self.busy.add(hash, String::new);
             }
-            if kind == EntityKind::Network && !self.addresses.contains(hash) {
-                self.narrow.add(address.first());
-            }
-            self.addresses.add(hash, || address.to_string());
+            self.take_part(address);
             self.pairs.add(pair, String::new);
         }
         if let Some(ip) = sign_in.ip

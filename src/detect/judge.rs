@@ -178,7 +178,9 @@ impl Detector {
             baseline,
             now: self.watermark.now(),
         };
-        if let (Some(address), Some(whole)) = (address, whole.and_then(|whole| self.episode_with(whole))) {
+        if let (Some(address), Some(whole)) = (address, whole.and_then(|whole| self.episode_with(whole)))
+            && whole.key.counter != Counter::Address
+        {
             whole.take_part(address);
         }
         if self.open(opening, failures, at, found) {
