@@ -31,6 +31,8 @@ pub(crate) struct SignIn {
     pub(crate) strange: bool,
     /// This account had not signed in from this network.
     pub(crate) novel: bool,
+    /// Nor from any with such a device, though it has a history.
+    pub(crate) stranger: bool,
     /// What the allow list covered when it was observed.
     pub(crate) exempt: Exempt,
 }
@@ -110,6 +112,7 @@ mod tests {
             user_agent: None,
             strange: false,
             novel: false,
+            stranger: false,
             exempt: Exempt::default(),
         }
     }

@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::count::Parties;
+use super::device::Devices;
 use super::episode::Opening;
 use super::key::{self, Counter, Key, pair};
 use super::population::Population;
@@ -34,6 +35,7 @@ pub(crate) struct TenantState {
     salt: u64,
     pub(crate) population: Population,
     pub(crate) pulse: Pulse,
+    pub(crate) devices: Devices,
     strange: Series,
     locks: Series,
     /// Somebody has signed in: without that there is nothing to hold a new tenant's failures against.
@@ -57,6 +59,7 @@ impl TenantState {
             tenant,
             population: Population::starting_at(at, slot_of(bucket_of(at))),
             pulse: Pulse::default(),
+            devices: Devices::default(),
             strange: Series::starting_at(at),
             locks: Series::starting_at(at),
             has_succeeded: false,
@@ -271,6 +274,7 @@ impl Detector {
         let Some(tenant) = self.tenants.get(usize::from(key.tenant)) else { return };
         let opening = Opening {
             key,
+            rule: key.counter.rule(),
             span: Span::Fast,
             tenant: tenant.tenant.clone(),
             entity: entity(&tenant.tenant),

@@ -33,6 +33,9 @@ const COMPRESSION_LEVEL: i32 = 1;
 const MAX_STATE_BYTES: usize = 4 << 30;
 /// A broker that sends nothing for so long is away.
 const READ_PATIENCE: Duration = Duration::from_secs(20);
+/// An end before the end that was expected: a leader that is new learns a moment later how far its followers are; but
+/// compaction may also have left nothing there.
+const END_PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(200);
 /// Header of each part.
 const HEADER: &str = "authspike-snapshot";
@@ -151,19 +154,22 @@ impl States {
         if next < until {
             consumer.assign(&list).map_err(|error| self.fault(&error))?;
         }
-        let mut silent = Stopwatch::start();
+        let (mut silent, mut ended) = (Stopwatch::start(), false);
         while next < until {
             match consumer.poll(POLL) {
                 Some(Ok(message)) => {
                     next = message.offset() + 1;
                     found.take(&message)?;
                 }
-                // Compaction may have left nothing at the end.
-                Some(Err(KafkaError::PartitionEOF(_))) => break,
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    ended = true;
+                    continue;
+                }
                 Some(Err(error)) => return Err(self.fault(&error)),
                 None if silent.elapsed() > READ_PATIENCE => {
                     return Err(LogError::Unavailable(format!("topic {}: no broker answers", self.topic)));
                 }
+                None if ended && silent.elapsed() > END_PATIENCE => break,
                 None => continue,
             }
             silent = Stopwatch::start();

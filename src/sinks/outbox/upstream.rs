@@ -106,11 +106,11 @@ mod tests {
         let (outbox, finding) = (Outbox::new(store.clone()), sample::stuffing());
         let id = finding.revision_id;
         let recipients = ["a", "b"].map(|sink| Recipient { sink: sink.to_owned(), route: Route::ALL });
-        let take = || {
+        let take = async || {
             let (recipients, findings) = (recipients.clone(), vec![finding.clone()]);
             let enqueue =
                 move |tx: &Transaction<'_>| enqueue_again(tx, &recipients, &findings, Timestamp(1), &Bounds::default());
-            store.write_blocking(enqueue).unwrap();
+            store.write(enqueue).await.unwrap();
         };
         let waits = || store.read(|connection| unsettled(connection, &[id])).unwrap().contains(&id);
         take().await;
