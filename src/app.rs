@@ -9,7 +9,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -17,19 +17,22 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{Config, Loaded, Role, Secrets, identifier_key};
-use crate::log::Log;
+use crate::config::{Config, Loaded, Role, Secrets};
+use crate::log::kafka::Failed;
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Board, Ended, ShadowBoard, Tasks};
-use crate::{admin, http, sources};
+use crate::sources::kafka_topic::Format;
+use crate::{admin, http};
 
 mod engine;
 mod fleet;
 pub mod reload;
+mod way_in;
 mod way_out;
 
 use engine::Engine;
 use reload::Reload;
+use way_in::WayIn;
 use way_out::WayOut;
 
 /// Connections the admin listener holds: a few scrapers and probes.
@@ -42,10 +45,11 @@ pub struct App {
     engine: Engine,
     tasks: Tasks,
     ended: Ended,
-    /// What cannot go on by itself.
-    failures: Option<mpsc::Receiver<String>>,
+    /// What cannot go on by itself; whatever tells of it holds the sender.
+    failures: mpsc::Receiver<String>,
+    failed: Failed,
     way_out: Option<WayOut>,
-    ingest: Option<Front>,
+    way_in: Option<WayIn>,
     admin: Front,
 }
 
@@ -71,12 +75,14 @@ impl App {
         let delivers = config.roles.contains(&Role::Deliver);
         let way_out = if delivers { Some(WayOut::open(config, &secrets, &clock).await?) } else { None };
         let woken = way_out.as_ref().map(WayOut::waker);
-        let (mut engine, failures) = if config.kafka.is_on() {
-            let (engine, failures) = Engine::kafka(config, &secrets, &clock, &metrics).await?;
-            (engine, Some(failures))
+        // The first is enough: it ends the program.
+        let (send, failures) = mpsc::channel(1);
+        let failed: Failed = Arc::new(move |fault| send.try_send(fault).unwrap_or(()));
+        let mut engine = if config.kafka.is_on() {
+            Engine::kafka(config, &secrets, &clock, &metrics, Arc::clone(&failed)).await?
         } else {
             let way_out = way_out.as_ref().context("without Kafka one process has all roles")?;
-            (Engine::embedded(config, way_out.store(), way_out.enqueue(&clock), &clock, &metrics)?, None)
+            Engine::embedded(config, way_out.store(), way_out.enqueue(&clock), &clock, &metrics)?
         };
         let (board, shadow) = (Board::default(), ShadowBoard::default());
         let parts = pipeline::Parts {
@@ -92,7 +98,7 @@ impl App {
         let (tasks, ended) = Tasks::new(parts, tokio::runtime::Handle::current());
         engine.restore(&tasks)?;
         let receives = config.roles.contains(&Role::Receive);
-        let notes = notes(receives.then_some(&secrets), way_out.as_ref());
+        let notes = notes(receives.then_some((config, &secrets)), way_out.as_ref());
         for note in &*notes {
             tracing::warn!("{note}");
         }
@@ -105,17 +111,20 @@ impl App {
             questions: tasks.questions(),
             notes,
         };
-        let ingest =
-            if receives { Some(Front::ingest(config, secrets, engine.log(), &metrics, &clock).await?) } else { None };
+        let way_in = if receives {
+            Some(WayIn::open(config, secrets, engine.log(), &metrics, &clock, &failed).await?)
+        } else {
+            None
+        };
         let limits = http::Limits { max_connections: MAX_ADMIN_CONNECTIONS, ..config.ingest.limits() };
         let admin = Front::bind("admin.listen", config.admin.listen, admin::router(admin_parts), limits).await?;
-        Ok(Self { clock, metrics, engine, tasks, ended, failures, way_out, ingest, admin })
+        Ok(Self { clock, metrics, engine, tasks, ended, failures, failed, way_out, way_in, admin })
     }
 
     /// Where `/webhooks/clerk` and `/v1/attempts` are, if this process receives.
     #[must_use]
     pub fn ingest_addr(&self) -> Option<SocketAddr> {
-        self.ingest.as_ref().map(|front| front.addr)
+        self.way_in.as_ref().map(WayIn::addr)
     }
 
     /// Where `/metrics` is.
@@ -145,8 +154,8 @@ impl App {
         let stop = Stops::default();
         let connections = self.metrics.ingest.connections.clone();
         let mut sources = JoinSet::new();
-        if let Some(ingest) = self.ingest {
-            sources.spawn(ingest.serve(connections, stop.sources.clone()));
+        if let Some(way_in) = self.way_in {
+            way_in.serve(&mut sources, connections, &stop.sources);
         }
         let mut admin = JoinSet::new();
         let uncounted = prometheus::IntGauge::new("admin_connections", "Not exported.")?;
@@ -161,9 +170,9 @@ impl App {
 
         let early = tokio::select! {
             () = shutdown.cancelled() => None,
-            Some(_) = sources.join_next() => Some(ended_by_itself("the ingest listener")),
+            Some(_) = sources.join_next() => Some(ended_by_itself("a source")),
             Some(why) = self.ended.recv() => Some(why),
-            why = next(&mut self.failures) => Some(why),
+            Some(why) = self.failures.recv() => Some(why),
             Some(_) = deliveries.join_next() => Some(ended_by_itself("a sink's delivery")),
             _ = admin.join_next() => Some(ended_by_itself("the admin listener")),
         };
@@ -183,22 +192,11 @@ impl App {
         if let Some(store) = store {
             tokio::task::spawn_blocking(move || store.close()).await?;
         }
+        drop(self.failed);
         match early {
             None => Ok(()),
             Some(why) => bail!(why),
         }
-    }
-}
-
-/// The next failure; for ever where nothing fails by itself.
-async fn next(failures: &mut Option<mpsc::Receiver<String>>) -> String {
-    let failure = match failures {
-        Some(failures) => failures.recv().await,
-        None => None,
-    };
-    match failure {
-        Some(failure) => failure,
-        None => std::future::pending().await,
     }
 }
 
@@ -215,30 +213,6 @@ impl Front {
         let listener = TcpListener::bind(listen).await.with_context(|| format!("{key}: cannot listen on {listen}"))?;
         let addr = listener.local_addr()?;
         Ok(Self { listener, addr, router, limits })
-    }
-
-    async fn ingest(
-        config: &Config,
-        secrets: Secrets,
-        log: Arc<dyn Log>,
-        metrics: &Metrics,
-        clock: &Clock,
-    ) -> anyhow::Result<Self> {
-        let identifier_key = identifier_key::of(&config.data_dir, secrets.identifier_key.as_ref())?;
-        let router = sources::router(sources::Parts {
-            config: config.ingest.clone(),
-            secrets: sources::Secrets {
-                clerk_webhook: secrets.clerk_webhook,
-                attempts: secrets.attempts,
-                attempts_tokens: secrets.attempts_tokens,
-            },
-            log,
-            metrics: metrics.ingest.clone(),
-            clock: clock.clone(),
-            identifier_key,
-        })
-        .map_err(|faults| anyhow!(faults.join("; ")))?;
-        Self::bind("ingest.listen", config.ingest.listen, router, config.ingest.limits()).await
     }
 
     async fn serve(self, connections: prometheus::IntGauge, stop: CancellationToken) {
@@ -259,20 +233,21 @@ fn ended_by_itself(part: &str) -> String {
 }
 
 /// What cannot be seen with the sources that are configured.
-fn notes(sources: Option<&Secrets>, way_out: Option<&WayOut>) -> Arc<[String]> {
+fn notes(sources: Option<(&Config, &Secrets)>, way_out: Option<&WayOut>) -> Arc<[String]> {
     let mut notes = Vec::new();
     if let Some(aside) = way_out.and_then(|way_out| way_out.store().moved_aside()) {
         notes.push(format!("the database was damaged and is now {}: this instance began anew", aside.display()));
     }
-    let Some(secrets) = sources else { return notes.into() };
-    if secrets.attempts.is_empty() && secrets.attempts_tokens.is_empty() {
+    let Some((config, secrets)) = sources else { return notes.into() };
+    let has_topic = |format| config.ingest.kafka.iter().any(|topic| topic.format == format);
+    if secrets.attempts.is_empty() && secrets.attempts_tokens.is_empty() && !has_topic(Format::Attempts) {
         notes.push(
             "no failure source configured: Clerk's webhooks carry no failed sign-in, so no failure rate can be computed; \
              set AUTHSPIKE_ATTEMPTS_TOKEN or AUTHSPIKE_ATTEMPTS_SECRET and report attempts"
                 .to_owned(),
         );
     }
-    if secrets.clerk_webhook.is_empty() {
+    if secrets.clerk_webhook.is_empty() && !has_topic(Format::ClerkWebhook) {
         notes.push(
             "no Clerk webhook configured: lock-outs and sign-ins are seen only where attempts report them".to_owned(),
         );

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use tokio::sync::mpsc;
 
 use super::fleet::{Detectors, IntoOutbox};
 use crate::clock::Clock;
@@ -48,7 +47,8 @@ impl Engine {
         secrets: &Secrets,
         clock: &Clock,
         metrics: &Metrics,
-    ) -> anyhow::Result<(Self, mpsc::Receiver<String>)> {
+        failed: kafka::Failed,
+    ) -> anyhow::Result<Self> {
         let clients = Clients::new(config.kafka.clone(), secrets.kafka.clone());
         for note in config.kafka.left_out() {
             tracing::warn!("{note}");
@@ -59,9 +59,6 @@ impl Engine {
             Err(TopicsError::Unreachable(fault)) => tracing::warn!("{fault}; waiting for them"),
             Err(TopicsError::Wrong(fault)) => return Err(anyhow!(fault)),
         }
-        // The first is enough: it ends the program.
-        let (send, failures) = mpsc::channel(1);
-        let failed: kafka::Failed = Arc::new(move |fault| send.try_send(fault).unwrap_or(()));
         let parts = kafka::Parts {
             clients,
             failed: Arc::clone(&failed),
@@ -71,7 +68,7 @@ impl Engine {
         };
         let log = KafkaLog::open(parts).map_err(|fault| anyhow!(fault))?;
         let detects = config.roles.contains(&Role::Detect);
-        Ok((Self::Kafka { log, detects, deliveries: None, failed }, failures))
+        Ok(Self::Kafka { log, detects, deliveries: None, failed })
     }
 
     pub(super) fn log(&self) -> Arc<dyn Log> {

@@ -27,6 +27,7 @@ use crate::finding::Finding;
 use crate::metrics::{KafkaMetrics, LogMetrics};
 
 pub mod config;
+mod consume;
 mod dead_letters;
 pub mod findings;
 mod group;
@@ -34,6 +35,7 @@ mod health;
 mod producer;
 mod seat;
 mod state;
+pub mod topic;
 pub mod topics;
 mod wire;
 

@@ -242,6 +242,17 @@ impl Clients {
         Self { config, secrets }
     }
 
+    /// Clients of other `brokers` (empty: the same), with further `properties`.
+    #[must_use]
+    pub fn with(&self, brokers: &str, properties: &Properties) -> Self {
+        let mut clients = self.clone();
+        if !brokers.is_empty() {
+            brokers.clone_into(&mut clients.config.brokers);
+        }
+        clients.config.properties.0.extend(properties.0.clone());
+        clients
+    }
+
     /// What they were made from.
     #[must_use]
     pub const fn config(&self) -> &Config {

@@ -6,19 +6,20 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::Parts;
 use super::config::Config;
+use super::consume::{Consumer, Partitions};
 use super::dead_letters::DeadLetters;
-use super::group::{Feed, FeedEnd, Group, Owner, Raw, feed};
+use super::group::{Feed, Raw};
 use super::health::Health;
 use super::seat::locked;
-use super::{Parts, client_fault};
 use crate::clock::Stopwatch;
 use crate::finding::Finding;
 
@@ -55,13 +56,12 @@ pub trait Intake: Send + 'static {
     fn give_up(&mut self, revisions: &[Uuid]) -> Result<(), String>;
 }
 
-type SharedIntake = Arc<Mutex<Box<dyn Intake>>>;
 /// By partition, what was taken and is not committed: offset and revision, in order.
-type Open = Arc<Mutex<BTreeMap<i32, VecDeque<(i64, Option<Uuid>)>>>>;
+type Open = Mutex<BTreeMap<i32, VecDeque<(i64, Option<Uuid>)>>>;
 
 /// The consumer of the findings topic.
 pub struct Deliveries {
-    group: Arc<OnceLock<Group>>,
+    consumer: Consumer,
     health: Arc<Health>,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
@@ -69,103 +69,25 @@ pub struct Deliveries {
 
 struct Carrier {
     topic: String,
-    group: Arc<OnceLock<Group>>,
+    consumer: Consumer,
     feed: Feed,
-    open: Open,
-    intake: SharedIntake,
+    taken: Arc<Taken>,
     dead: DeadLetters,
     stop: CancellationToken,
 }
 
-/// Starts and ends the partitions as the group gives and takes them.
-struct Seating {
-    group: Arc<OnceLock<Group>>,
-    end: FeedEnd,
+/// What was taken, and who took it.
+struct Taken {
     open: Open,
-    intake: SharedIntake,
+    intake: Mutex<Box<dyn Intake>>,
 }
 
-impl Deliveries {
-    pub(super) fn join(
-        parts: &Parts,
-        topic: &str,
-        dead: &DeadLetters,
-        intake: Box<dyn Intake>,
-    ) -> Result<Self, String> {
-        let (end, feed) = feed();
-        let (open, intake): (Open, SharedIntake) = (Arc::default(), Arc::new(Mutex::new(intake)));
-        let group = Arc::new(OnceLock::new());
-        let owner = Seating { group: Arc::clone(&group), end, open: Arc::clone(&open), intake: Arc::clone(&intake) };
-        let (name, failed) = (group_of(parts.clients.config()), Arc::clone(&parts.failed));
-        let health = Arc::new(Health::new("deliver", parts.kafka.clone()));
-        let joined = Group::join(&parts.clients, &name, topic, &health, Box::new(owner), move |fault| failed(fault));
-        if group.set(joined.map_err(|error| client_fault(&error))?).is_err() {
-            return Err("deliveries were joined twice".to_owned());
-        }
-        let stop = CancellationToken::new();
-        let carrier = Carrier {
-            topic: topic.to_owned(),
-            group: Arc::clone(&group),
-            feed,
-            open,
-            intake,
-            dead: dead.clone(),
-            stop: stop.clone(),
-        };
-        let thread = std::thread::Builder::new()
-            .name("deliver".to_owned())
-            .spawn(move || carrier.run())
-            .map_err(|error| error.to_string())?;
-        Ok(Self { group, health, stop, thread: Some(thread) })
+impl Partitions for Taken {
+    fn begun(&self, partition: i32) {
+        locked(&self.open).insert(partition, VecDeque::new());
     }
 
-    /// Why findings cannot be read at the moment.
-    #[must_use]
-    pub fn fault(&self) -> Option<String> {
-        self.health.fault()
-    }
-
-    /// Leaves the group; what was taken and not delivered stays in the topic. Blocks the calling thread.
-    pub fn close(mut self) {
-        if let Some(group) = self.group.get() {
-            group.leave();
-        }
-        self.stop.cancel();
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that takes findings panicked");
-        }
-    }
-}
-
-impl Owner for Seating {
-    fn assigned(&mut self, partitions: &[i32]) {
-        let (group, end, partitions) = (Arc::clone(&self.group), self.end.clone(), partitions.to_vec());
-        let open = Arc::clone(&self.open);
-        // Not here: a question to the brokers takes its time.
-        let asked = std::thread::Builder::new().name("deliver-start".to_owned()).spawn(move || {
-            for partition in partitions {
-                let from = loop {
-                    match group.wait().committed(partition) {
-                        Ok((offset, _)) => break offset.unwrap_or(0),
-                        Err(error) => {
-                            tracing::warn!(partition, %error, "cannot learn which findings were delivered yet");
-                            std::thread::sleep(RETRY_WAIT);
-                        }
-                    }
-                    if !group.wait().holds(partition) {
-                        return;
-                    }
-                };
-                locked(&open).insert(partition, VecDeque::new());
-                group.wait().start(partition, from, end.clone());
-            }
-        });
-        if let Err(error) = asked {
-            tracing::error!(%error, "no thread to begin reading findings");
-        }
-    }
-
-    fn revoked(&mut self, partitions: &[i32]) {
+    fn ended(&self, partitions: &[i32]) {
         for partition in partitions {
             let open = locked(&self.open).remove(partition).unwrap_or_default();
             let revisions: Vec<Uuid> = open.into_iter().filter_map(|(_, revision)| revision).collect();
@@ -177,11 +99,55 @@ impl Owner for Seating {
     }
 }
 
+impl Deliveries {
+    pub(super) fn join(
+        parts: &Parts,
+        topic: &str,
+        dead: &DeadLetters,
+        intake: Box<dyn Intake>,
+    ) -> Result<Self, String> {
+        let taken = Arc::new(Taken { open: Mutex::default(), intake: Mutex::new(intake) });
+        let (name, failed) = (group_of(parts.clients.config()), Arc::clone(&parts.failed));
+        let health = Arc::new(Health::new("deliver", parts.kafka.clone()));
+        let (consumer, feed) =
+            Consumer::join(&parts.clients, &name, topic, &health, Arc::clone(&taken), move |fault| failed(fault))?;
+        let stop = CancellationToken::new();
+        let carrier = Carrier {
+            topic: topic.to_owned(),
+            consumer: consumer.clone(),
+            feed,
+            taken,
+            dead: dead.clone(),
+            stop: stop.clone(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("deliver".to_owned())
+            .spawn(move || carrier.run())
+            .map_err(|error| error.to_string())?;
+        Ok(Self { consumer, health, stop, thread: Some(thread) })
+    }
+
+    /// Why findings cannot be read at the moment.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        self.health.fault()
+    }
+
+    /// Leaves the group; what was taken and not delivered stays in the topic. Blocks the calling thread.
+    pub fn close(mut self) {
+        self.consumer.leave();
+        self.stop.cancel();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that takes findings panicked");
+        }
+    }
+}
+
 impl Carrier {
     fn run(self) {
         let mut since_look = Stopwatch::start();
         while !self.stop.is_cancelled() {
-            let open: usize = locked(&self.open).values().map(VecDeque::len).sum();
+            let open: usize = locked(&self.taken.open).values().map(VecDeque::len).sum();
             if open < MAX_UNSETTLED {
                 match self.feed.recv_timeout(LOOK) {
                     Ok(batch) => self.take(batch),
@@ -211,7 +177,7 @@ impl Carrier {
             places.push((raw.partition, raw.offset, revision));
         }
         {
-            let mut open = locked(&self.open);
+            let mut open = locked(&self.taken.open);
             // Nothing to do for a partition that has gone meanwhile: it is somebody else's.
             findings.retain(|finding| {
                 places.iter().any(|(partition, _, id)| *id == Some(finding.revision_id) && open.contains_key(partition))
@@ -222,7 +188,7 @@ impl Carrier {
                 }
             }
         }
-        while let Err(error) = locked(&self.intake).take(&findings) {
+        while let Err(error) = locked(&self.taken.intake).take(&findings) {
             tracing::warn!(error, "findings wait: they cannot be put into the outbox");
             if self.stop.is_cancelled() {
                 return;
@@ -233,13 +199,13 @@ impl Carrier {
 
     /// Commits as far as everything was delivered.
     fn settle(&self) {
-        let waiting: Vec<(i32, Vec<Uuid>)> = locked(&self.open)
+        let waiting: Vec<(i32, Vec<Uuid>)> = locked(&self.taken.open)
             .iter()
             .filter(|(_, open)| !open.is_empty())
             .map(|(partition, open)| (*partition, open.iter().filter_map(|(_, revision)| *revision).collect()))
             .collect();
         for (partition, revisions) in waiting {
-            let unsettled = match locked(&self.intake).unsettled(&revisions) {
+            let unsettled = match locked(&self.taken.intake).unsettled(&revisions) {
                 Ok(unsettled) => unsettled,
                 Err(error) => {
                     tracing::warn!(error, "cannot learn which findings were delivered");
@@ -248,7 +214,7 @@ impl Carrier {
             };
             let asked: HashSet<Uuid> = revisions.into_iter().collect();
             let mut next = None;
-            if let Some(open) = locked(&self.open).get_mut(&partition) {
+            if let Some(open) = locked(&self.taken.open).get_mut(&partition) {
                 // What came while we asked was not asked about.
                 let is_settled = |revision: &Option<Uuid>| {
                     revision.is_none_or(|revision| asked.contains(&revision) && !unsettled.contains(&revision))
@@ -257,8 +223,8 @@ impl Carrier {
                     next = open.pop_front().map(|(offset, _)| offset + 1);
                 }
             }
-            if let (Some(next), Some(group)) = (next, self.group.get())
-                && let Err(error) = group.commit(partition, next, "", true)
+            if let Some(next) = next
+                && let Err(error) = self.consumer.commit(partition, next)
             {
                 tracing::warn!(partition, %error, "delivered findings could not be committed; they may be delivered again");
             }
