@@ -25,6 +25,10 @@ const ASK: Duration = Duration::from_secs(10);
 /// How long a new topic may be unknown to a broker.
 const SETTLING: Duration = Duration::from_secs(3);
 
+/// From so many copies on, two must have what is acknowledged: one broker may go then, and nothing stops or is lost. With
+/// two copies it would stop as soon as one is away.
+const COPIES_TO_LOSE_ONE: u16 = 3;
+
 /// The names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topics {
@@ -59,7 +63,7 @@ impl Topics {
 
     fn specs(&self, config: &Config) -> [Spec; 4] {
         let week = "604800000";
-        [
+        let mut specs = [
             Spec {
                 name: self.events.clone(),
                 partitions: config.partitions,
@@ -88,7 +92,14 @@ impl Topics {
                 partitions: 1,
                 settings: [("cleanup.policy", "delete"), ("retention.ms", "2592000000")].into(),
             },
-        ]
+        ];
+        if config.replication >= COPIES_TO_LOSE_ONE {
+            // The brokers' own default is 1, under which a broker may acknowledge what nobody else has.
+            for spec in &mut specs {
+                spec.settings.insert("min.insync.replicas", "2");
+            }
+        }
+        specs
     }
 }
 
@@ -272,6 +283,7 @@ mod tests {
         for needle in [
             "--bootstrap-server b1:9092,b2:9092 --create --if-not-exists --topic t.events.v1 --partitions 12 --replication-factor 3",
             "--topic t.state.v1 --partitions 12 --replication-factor 3 --config cleanup.policy=compact",
+            "--config min.insync.replicas=2",
             "--topic t.findings.v1",
             "--topic t.events.dlq.v1 --partitions 1",
             "--group authspike-detect",
