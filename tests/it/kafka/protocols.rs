@@ -12,17 +12,14 @@ use crate::support::{Instance, until};
 
 const PARTITIONS: usize = 6;
 
+/// How many partitions a detector holds.
 fn held(detector: &Instance) -> usize {
-    let name = format!("authspike_kafka_assigned_partitions{{group=\"{}\"}}", group(detector));
-    let held = detector.metric(&name);
-    (0..=PARTITIONS).find(|count| (*count as f64 - held).abs() < 0.5).unwrap()
-}
-
-/// The one group of detectors on the page.
-fn group(detector: &Instance) -> String {
     let page = detector.admin("/metrics").1;
-    let line = page.lines().find(|line| line.starts_with("authspike_kafka_assigned_partitions{"));
-    line.and_then(|line| line.split('"').nth(1)).unwrap_or_default().to_owned()
+    let value = page.lines().find_map(|line| {
+        let (labels, value) = line.strip_prefix("authspike_kafka_assigned_partitions{")?.split_once("} ")?;
+        labels.contains("-detect\"").then(|| value.to_owned())
+    });
+    value.map_or(0, |value| value.parse().unwrap())
 }
 
 /// Waits until `detectors` share the partitions evenly between them, none of which is with anybody else.

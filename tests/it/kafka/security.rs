@@ -1,6 +1,7 @@
 //! A fleet on secured brokers: with the rights that `authspike topics` prints and no others, each role under a user of its
 //! own; and what it says where something is missing or wrong.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -29,7 +30,7 @@ fn configure(fleet: &Fleet, name: &str, prefix: &str, login: Login<'_>, further:
          replication = 1\n[kafka.properties]\n"
     );
     for (key, value) in &properties {
-        text += &format!("\"{key}\" = \"{value}\"\n");
+        writeln!(text, "\"{key}\" = \"{value}\"").unwrap();
     }
     let path = fleet.folder.path().join(format!("{name}.toml"));
     std::fs::write(&path, text).unwrap();
@@ -112,21 +113,11 @@ fn becomes_ready(instance: &Instance) {
     until("a process to be ready", || (instance.admin("/readyz").0 == 200).then_some(()));
 }
 
-#[test]
-fn each_role_runs_with_the_rights_that_are_printed_for_it_and_names_each_that_is_missing() {
-    let cluster = Cluster::secured();
-    let fleet = Fleet::new(cluster, 3, 1, "classic");
-    let prefix = fleet.prefix.clone();
-    let (stranger, password) = configure(&fleet, "stranger", &prefix, Login::Scram("stranger"), &[]);
-    let none = verdict(&fails(&stranger, &ALL, &[(SASL, &password)])).to_owned();
-    let all = ["events.v1", "state.v1", "findings.v1"].map(|suffix| denied(&fleet, suffix, "Describe, Read, Write"));
-    let all = [&all[..], &[denied(&fleet, "events.dlq.v1", "Describe, Write")]].concat();
-    assert_eq!(none, format!("authspike: {}", all.join("; ")));
-
-    // What may be seen and not used: each role names what it needs, and nothing that it does not.
+/// Each role names what it needs, and nothing that it does not. The password of the user that may see everything.
+fn names_what_may_be_seen_and_not_used(fleet: &Fleet) -> String {
     let pattern = ["--resource-pattern-type", "prefixed"];
-    cluster.allow("authspike", &[&["--operation", "Describe", "--topic", &prefix], &pattern[..]].concat());
-    let (seer, password) = configure(&fleet, "seer", &prefix, Login::Scram("authspike"), &[]);
+    let seeing = [&["--operation", "Describe", "--topic", &fleet.prefix], &pattern[..]].concat();
+    Cluster::secured().allow("authspike", &seeing);
     let roles: [(&str, &[(&str, &str)]); 3] = [
         ("receive", &[("events.v1", "Write")]),
         (
@@ -140,12 +131,35 @@ fn each_role_runs_with_the_rights_that_are_printed_for_it_and_names_each_that_is
         ),
         ("deliver", &[("findings.v1", "Read"), ("events.dlq.v1", "Write")]),
     ];
-    for (role, lacking) in roles {
-        let lacking: Vec<String> =
-            lacking.iter().map(|(suffix, operations)| denied(&fleet, suffix, operations)).collect();
-        let said = fails(&seer, &[role], &[(SASL, &password)]);
-        assert_eq!(verdict(&said), format!("authspike: {}", lacking.join("; ")), "{role}");
-    }
+    let mut given = String::new();
+    std::thread::scope(|scope| {
+        for (role, lacking) in roles {
+            let lacking: Vec<String> =
+                lacking.iter().map(|(suffix, operations)| denied(fleet, suffix, operations)).collect();
+            let name = format!("seeing-{role}");
+            let (seeing, password) = configure(fleet, &name, &fleet.prefix, Login::Scram("authspike"), &[]);
+            given.clone_from(&password);
+            scope.spawn(move || {
+                let said = fails(&seeing, &[role], &[(SASL, &password)]);
+                assert_eq!(verdict(&said), format!("authspike: {}", lacking.join("; ")), "{role}");
+            });
+        }
+    });
+    given
+}
+
+#[test]
+fn each_role_runs_with_the_rights_that_are_printed_for_it_and_names_each_that_is_missing() {
+    let cluster = Cluster::secured();
+    let fleet = Fleet::new(cluster, 3, 1, "classic");
+    let prefix = fleet.prefix.clone();
+    let (stranger, password) = configure(&fleet, "stranger", &prefix, Login::Scram("stranger"), &[]);
+    let none = verdict(&fails(&stranger, &ALL, &[(SASL, &password)])).to_owned();
+    let all = ["events.v1", "state.v1", "findings.v1"].map(|suffix| denied(&fleet, suffix, "Describe, Read, Write"));
+    let all = [&all[..], &[denied(&fleet, "events.dlq.v1", "Describe, Write")]].concat();
+    assert_eq!(none, format!("authspike: {}", all.join("; ")));
+
+    let password = names_what_may_be_seen_and_not_used(&fleet);
 
     // What is printed, as it is printed; the groups' lines later.
     let printed = Command::new(env!("CARGO_BIN_EXE_authspike"))
@@ -159,9 +173,6 @@ fn each_role_runs_with_the_rights_that_are_printed_for_it_and_names_each_that_is
     let (groups, topics): (Vec<&str>, Vec<&str>) = acls.partition(|line| line.contains(" --group "));
     assert_eq!((groups.len(), topics.len()), (2, 5), "{printed}");
     cluster.shell(&topics.join("\n")).unwrap();
-    let written = fleet.read("events.v1").len() + fleet.read("findings.v1").len() + fleet.read("state.v1").len();
-    assert_eq!(written + fleet.read("events.dlq.v1").len(), 0, "trying out has left something");
-
     let mut passwords = vec![password];
     let mut begin = |role: &str| {
         let (config, password) = configure(&fleet, role, &prefix, Login::Scram(role), &[]);
@@ -179,6 +190,8 @@ fn each_role_runs_with_the_rights_that_are_printed_for_it_and_names_each_that_is
     cluster.shell(&groups.join("\n")).unwrap();
     becomes_ready(&detector);
     becomes_ready(&deliverer);
+    let lying = ["events.v1", "state.v1", "findings.v1", "events.dlq.v1"].map(|suffix| fleet.read(suffix).len());
+    assert_eq!(lying, [0; 4], "what was tried out has left something");
     post(&receiver, &traffic("40m"));
     let revisions = fleet.settled();
     assert!(!revisions.is_empty());
@@ -217,6 +230,9 @@ fn encrypted(fleet: &Fleet, user: &str, password: &str) -> PathBuf {
     path
 }
 
+/// A configuration, the variables beside it, and what has to be said.
+type Case<'a> = (&'a Path, &'a [(&'a str, &'a str)], &'a str);
+
 #[test]
 fn certificates_open_the_brokers_and_what_is_wrong_with_a_proof_is_said_at_once() {
     let cluster = Cluster::secured();
@@ -250,7 +266,7 @@ fn certificates_open_the_brokers_and_what_is_wrong_with_a_proof_is_said_at_once(
         format!("topic {prefix}-other.{suffix}: it does not exist: `authspike topics --create` creates it")
     });
     let key_fault = "kafka: ssl.key.location failed";
-    let cases: [(&Path, &[(&str, &str)], &str); 6] = [
+    let cases: [Case<'_>; 6] = [
         (&config, &[(KEY, "not-the-one-of-the-key")], key_fault),
         (&without, &[], key_fault),
         (&distrusting, &[], "kafka: TLS fails (ssl://127.0.0.1:"),
