@@ -157,17 +157,25 @@ pub fn check(clients: &Clients, roles: Roles) -> Result<(), AccessError> {
     }
 }
 
-fn look(clients: &Clients, roles: Roles) -> Result<(), AccessError> {
+/// Asks whether the brokers let us in at all. Blocks the calling thread, up to ten seconds.
+pub(super) fn reach(clients: &Clients) -> Result<(), AccessError> {
+    let (client, complaints) = asker(clients)?;
+    ask(&client, None, &complaints).map(drop)
+}
+
+fn asker(clients: &Clients) -> Result<(BaseConsumer<Complaints>, Complaints), AccessError> {
     let complaints = Complaints::default();
-    let client: BaseConsumer<Complaints> = clients
-        .plain()
-        .create_with_context(complaints.clone())
-        .map_err(|error| AccessError::Wrong(client_fault(&error)))?;
+    let client = clients.plain().create_with_context(complaints.clone());
+    Ok((client.map_err(|error| AccessError::Wrong(client_fault(&error)))?, complaints))
+}
+
+fn look(clients: &Clients, roles: Roles) -> Result<(), AccessError> {
+    let (client, complaints) = asker(clients)?;
     let (topics, config) = (Topics::of(clients.config()), clients.config());
     let (mut faults, mut partitions, mut usable) = (Vec::new(), BTreeMap::new(), Vec::new());
     for (topic, of) in roles.uses(&topics) {
         // One by one: asked for all, the brokers leave out what we may not see.
-        let metadata = ask(&client, topic, &complaints)?;
+        let metadata = ask(&client, Some(topic), &complaints)?;
         match count(&metadata, topic) {
             Ok(count) => {
                 partitions.insert(topic, count);
@@ -195,10 +203,14 @@ fn look(clients: &Clients, roles: Roles) -> Result<(), AccessError> {
     if faults.is_empty() { Ok(()) } else { Err(AccessError::Wrong(faults.join("; "))) }
 }
 
-fn ask(client: &BaseConsumer<Complaints>, topic: &str, complaints: &Complaints) -> Result<Metadata, AccessError> {
+fn ask(
+    client: &BaseConsumer<Complaints>,
+    topic: Option<&str>,
+    complaints: &Complaints,
+) -> Result<Metadata, AccessError> {
     let begun = Stopwatch::start();
     loop {
-        let error = match client.fetch_metadata(Some(topic), LISTEN) {
+        let error = match client.fetch_metadata(topic, LISTEN) {
             Ok(metadata) => return Ok(metadata),
             Err(error) => error,
         };

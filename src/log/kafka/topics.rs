@@ -11,7 +11,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::access::Roles;
+use super::access::{self, Roles};
 use super::config::{Clients, Config};
 use super::{client_fault, health};
 
@@ -101,6 +101,11 @@ impl Topics {
 /// # Errors
 /// What the brokers say, all faults at once.
 pub async fn create(clients: &Clients) -> Result<Vec<String>, String> {
+    // It has no way of saying why nobody answers.
+    let asking = clients.clone();
+    let reached =
+        tokio::task::spawn_blocking(move || access::reach(&asking)).await.map_err(|error| error.to_string())?;
+    reached.map_err(|error| error.to_string())?;
     let admin: AdminClient<DefaultClientContext> = clients.plain().create().map_err(|error| client_fault(&error))?;
     let (config, options) = (clients.config(), AdminOptions::new().operation_timeout(Some(ASK)));
     let (mut done, mut faults) = (Vec::new(), Vec::new());
@@ -113,6 +118,9 @@ pub async fn create(clients: &Clients) -> Result<Vec<String>, String> {
         match results.as_deref() {
             Ok([Ok(name)]) => done.push(format!("{name}: created")),
             Ok([Err((name, RDKafkaErrorCode::TopicAlreadyExists))]) => done.push(format!("{name}: is there already")),
+            Ok([Err((name, RDKafkaErrorCode::TopicAuthorizationFailed))]) => faults.push(format!(
+                "topic {name}: the brokers do not allow Create on it: `authspike topics` prints what somebody has to do who may"
+            )),
             Ok([Err((name, code))]) => {
                 faults.push(health::explain(&KafkaError::AdminOp(*code), &format!("topic {name}")));
             }

@@ -50,12 +50,17 @@ fn start(config: &Path, roles: &[&str], variables: &[(&str, &str)]) -> Instance 
 
 /// Starts a process that must end by itself with exit code 1; what it printed.
 fn fails(config: &Path, roles: &[&str], variables: &[(&str, &str)]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_authspike"));
-    command.args(["run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--config"]).arg(config);
-    command.arg("--data-dir").arg(config.with_extension("refused"));
+    let mut arguments = vec!["run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
     for role in roles {
-        command.args(["--role", role]);
+        arguments.extend(["--role", role]);
     }
+    fails_at(&arguments, config, variables)
+}
+
+/// As `fails`, for any command.
+fn fails_at(arguments: &[&str], config: &Path, variables: &[(&str, &str)]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_authspike"));
+    command.args(arguments).arg("--config").arg(config).arg("--data-dir").arg(config.with_extension("refused"));
     let said = config.with_extension("said");
     let output = std::fs::File::create(&said).unwrap();
     let mut child = command
@@ -158,6 +163,13 @@ fn each_role_runs_with_the_rights_that_are_printed_for_it_and_names_each_that_is
     let all = ["events.v1", "state.v1", "findings.v1"].map(|suffix| denied(&fleet, suffix, "Describe, Read, Write"));
     let all = [&all[..], &[denied(&fleet, "events.dlq.v1", "Describe, Write")]].concat();
     assert_eq!(none, format!("authspike: {}", all.join("; ")));
+
+    let create = ["topics", "--create"];
+    let wrong = fails_at(&create, &stranger, &[(SASL, "not-this-one")]);
+    assert!(verdict(&wrong).starts_with("authspike: kafka: the brokers refuse our credentials"), "{wrong}");
+    let (lost, password) = configure(&fleet, "lost", &format!("{prefix}-other"), Login::Scram("stranger"), &[]);
+    let said = fails_at(&create, &lost, &[(SASL, &password)]);
+    assert_eq!(verdict(&said).matches("the brokers do not allow Create on it").count(), 4, "{said}");
 
     let password = names_what_may_be_seen_and_not_used(&fleet);
 
