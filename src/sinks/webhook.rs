@@ -29,10 +29,10 @@ mod sign;
 
 /// Below it the least of a finding does not fit.
 const MIN_BYTES: usize = 8192;
-/// Datadog's limit for one log, and above that of most.
-const MAX_BYTES: usize = 1_000_000;
-/// Of one request with many findings: Sumo Logic recommends 1 MB, Datadog takes 5.
-const MAX_BODY_BYTES: usize = 1_000_000;
+/// What Panther takes in one request, with room for headers; Datadog takes 1 MB for one log.
+const MAX_BYTES: usize = 450_000;
+/// Of one request with many findings: the same, and less than the others take (Sumo Logic 1 MB, Datadog 5).
+const MAX_BODY_BYTES: usize = 450_000;
 /// The dispatcher waits a minute for a batch; no request about a finding is begun that could end after this.
 const MAX_DELIVERY: Duration = Duration::from_secs(55);
 /// Findings whose last posted severity is remembered. When there are more, all are forgotten, and each of those still open

@@ -25,6 +25,7 @@ mod judges;
 mod normalize;
 mod ocsf;
 mod outgoing;
+mod readme;
 mod reload;
 mod run;
 mod sentinel;
