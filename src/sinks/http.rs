@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::secret::Secret;
 
 pub mod batch;
+pub mod encoded;
 pub mod settings;
 pub mod status;
 

@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -119,7 +119,7 @@ fn syslog(port: u16, keys: &str) -> Outlet {
     sink(&section, &[]).unwrap()
 }
 
-fn pem(key: &str, path: PathBuf) -> String {
+fn pem(key: &str, path: &Path) -> String {
     format!("{key} = \"{}\"\n", path.display())
 }
 
@@ -137,10 +137,10 @@ async fn rsyslog_reads_every_field_over_every_transport() {
     let certificates = Certificates::make();
     let rsyslog = Rsyslog::start(&certificates, Ports::pick());
     let Ports { udp, tcp, tls, mutual } = rsyslog.ports;
-    let ca = pem("ca_file", certificates.path("ca.pem"));
+    let ca = pem("ca_file", &certificates.path("ca.pem"));
     let client = ca.clone()
-        + &pem("client_cert_file", certificates.path("client.pem"))
-        + &pem("client_key_file", certificates.path("client.key"));
+        + &pem("client_cert_file", &certificates.path("client.pem"))
+        + &pem("client_key_file", &certificates.path("client.key"));
     let newline = "transport = \"tcp\"\nframing = \"newline\"\n";
     let ways = [
         ("udp", udp, "transport = \"udp\"\n"),
@@ -220,11 +220,11 @@ async fn nothing_is_sent_to_a_stranger_and_nothing_counts_that_was_not_read() {
     let certificates = Certificates::make();
     let ports = Ports::pick();
     let rsyslog = Rsyslog::start(&certificates, ports);
-    let ca = pem("ca_file", certificates.path("ca.pem"));
+    let ca = pem("ca_file", &certificates.path("ca.pem"));
     // The system's authorities, and somebody else's, know nothing of ours.
     let system = refused(&mut syslog(ports.tls, "")).await;
     assert!(system.contains("certificate"), "{system}");
-    let stranger = refused(&mut syslog(ports.tls, &pem("ca_file", certificates.path("stranger.pem")))).await;
+    let stranger = refused(&mut syslog(ports.tls, &pem("ca_file", &certificates.path("stranger.pem")))).await;
     assert!(stranger.contains("certificate"), "{stranger}");
     // In TLS 1.3 a client that is not believed learns that only after it has sent.
     let nobody = refused(&mut syslog(ports.mutual, &ca)).await;
@@ -288,7 +288,7 @@ async fn a_certificate_for_another_name_is_not_believed() {
     let listener = TcpListener::bind("127.0.0.2:0").unwrap();
     let address = listener.local_addr().unwrap();
     let serving = std::thread::spawn(move || acceptor.accept(listener.accept().unwrap().0).is_err());
-    let ca = pem("ca_file", certificates.path("ca.pem"));
+    let ca = pem("ca_file", &certificates.path("ca.pem"));
     let mut outlet = sink(&format!("[[syslog]]\nname = \"s\"\naddress = \"{address}\"\n{ca}"), &[]).unwrap();
     let reason = refused(&mut outlet).await;
     assert!(reason.contains("IP address mismatch"), "{reason}");
@@ -313,7 +313,7 @@ async fn a_cut_off_tls_connection_confirms_nothing() {
             }
         }
     });
-    let mut outlet = syslog(port, &pem("ca_file", certificates.path("ca.pem")));
+    let mut outlet = syslog(port, &pem("ca_file", &certificates.path("ca.pem")));
     let cut = refused(&mut outlet).await;
     assert!(cut.contains("not confirmed"), "{cut}");
     assert_eq!(reasons(&outlet.sink.deliver(&findings()).await), [""; 0]);
@@ -325,7 +325,7 @@ async fn a_connection_that_is_kept_notices_a_receiver_that_went_away() {
     let certificates = Certificates::make();
     let ports = Ports::pick();
     let rsyslog = Rsyslog::start(&certificates, ports);
-    let ca = pem("ca_file", certificates.path("ca.pem"));
+    let ca = pem("ca_file", &certificates.path("ca.pem"));
     let mut outlet = syslog(ports.tls, &(ca + "confirm = false\n"));
     assert_eq!(reasons(&outlet.sink.deliver(&findings()).await), [""; 0]);
     assert_eq!(rsyslog.read(0, 4).len(), 4);
