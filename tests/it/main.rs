@@ -23,6 +23,7 @@ mod generated;
 mod judges;
 mod normalize;
 mod ocsf;
+mod outbox;
 mod reload;
 mod run;
 mod signature;
