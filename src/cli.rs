@@ -19,9 +19,11 @@ use crate::simulate::post::PostError;
 mod check;
 mod demo;
 mod explain;
+mod outbox;
 pub mod replay;
 mod run;
 mod simulate;
+mod sink;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -50,6 +52,10 @@ enum Command {
     Replay(replay::Args),
     /// Make labelled sign-in traffic, with attacks in it
     Simulate(simulate::Args),
+    /// What waits for the sinks, what they refused, and what to do about it
+    Outbox(outbox::Args),
+    /// Try out a sink
+    Sink(sink::Args),
 }
 
 /// Where the configuration comes from.
@@ -117,6 +123,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Replay(args) => replay::run(args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Outbox(args) => outbox::run(args),
+        Command::Sink(args) => sink::run(args),
     };
     result.unwrap_or_else(|fault| report(&fault)).into()
 }

@@ -42,6 +42,8 @@ impl Demo {
             text
         }));
         loaded.config.data_dir.push("demo");
+        // A demonstration is nobody's alert.
+        loaded.config.sinks = loaded.config.sinks.here();
         let admin_tokens = std::mem::take(&mut loaded.secrets.admin_tokens);
         loaded.secrets = Secrets { attempts_tokens: vec![token.clone()], admin_tokens, ..Secrets::default() };
         Ok(Self { token })

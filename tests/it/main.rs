@@ -24,6 +24,7 @@ mod generated;
 mod judges;
 mod normalize;
 mod ocsf;
+mod outbox;
 mod outgoing;
 mod readme;
 mod reload;
