@@ -1,5 +1,6 @@
 //! Syslog, received by rsyslog: every transport, what it wrote read back, and what must not count as delivered.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
@@ -12,10 +13,10 @@ use authspike::sinks::{Delivery, Outlet};
 use openssl::ssl::{SslAcceptor, SslFiletype, SslMethod};
 use serde_json::Value;
 
-use crate::judges;
+use crate::judges::{self, Cef};
 use crate::ocsf::{FIXTURES, faults, fixture};
 use crate::stub::{Certificates, reasons, sink};
-use crate::support::until;
+use crate::support::{Instance, simulated, until};
 
 /// An rsyslog with an input for each transport, which writes what it read as JSON. It ends with this value.
 struct Rsyslog {
@@ -87,6 +88,14 @@ impl Rsyslog {
             [tcp, tls, mutual].iter().all(|port| TcpStream::connect(("127.0.0.1", *port)).is_ok()).then_some(())
         });
         this
+    }
+
+    /// Ends it in order (what it has read and not written yet would die with it, which is not ours to prevent); everything
+    /// that it wrote.
+    fn end(mut self) -> Vec<Value> {
+        let terminate = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
+        assert!(terminate.success() && self.child.wait().unwrap().success());
+        self.written()
     }
 
     fn written(&self) -> Vec<Value> {
@@ -348,4 +357,73 @@ async fn nobody_listening_is_noticed_even_on_udp_and_what_is_too_long_says_so() 
     let mut outlet = syslog(port, "transport = \"udp\"\npayload = \"ocsf\"\n");
     let deliveries = outlet.sink.deliver(&[wide]).await;
     assert_eq!(reasons(&deliveries), ["refused: does not fit into 8192 bytes (max_bytes)"]);
+}
+
+/// Detector, outbox, TLS and receiver together, both of which die in between.
+#[test]
+fn what_a_running_instance_finds_arrives_in_order_though_it_and_the_receiver_die() {
+    let certificates = Certificates::make();
+    let ports = Ports::pick();
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("authspike.toml");
+    let text = format!(
+        "[[sinks.syslog]]\nname = \"siem\"\naddress = \"localhost:{}\"\n{}",
+        ports.tls,
+        pem("ca_file", &certificates.path("ca.pem"))
+    );
+    std::fs::write(&config, text).unwrap();
+    let variables = [("AUTHSPIKE_CONFIG", config.to_str().unwrap())];
+    let traffic =
+        simulated(&["--for", "6h", "--users", "30000", "--attack", "stuffing:at=1h", "--attack", "guessing:at=3h"]);
+    let lines: Vec<&str> = traffic.lines().collect();
+    let parts: Vec<&[&str]> = lines.chunks(lines.len().div_ceil(4)).collect();
+
+    let mut arrived = Vec::new();
+    let mut rsyslog = Rsyslog::start(&certificates, ports);
+    let mut instance = Instance::start_with(directory.path(), &variables);
+    for (number, part) in parts.iter().enumerate() {
+        match number {
+            1 => {
+                arrived.extend(rsyslog.end());
+                rsyslog = Rsyslog::start(&certificates, ports);
+            }
+            2 => {
+                instance.kill();
+                instance = Instance::start_with(directory.path(), &variables);
+            }
+            _ => {}
+        }
+        for batch in part.chunks(5000) {
+            assert_eq!(instance.attempts(&batch.join("\n")).unwrap().0, 200);
+        }
+    }
+    instance.settle();
+    until("everything to be sent", || (instance.metric("authspike_outbox_depth{sink=\"siem\"}") == 0.0).then_some(()));
+    let found = instance.findings();
+    assert!(found.len() >= 4, "{found:?}");
+    until("rsyslog to write it all", || {
+        let revisions = revisions(arrived.iter().cloned().chain(rsyslog.written()));
+        (revisions.iter().map(|(_, _, id)| id.clone()).collect::<BTreeSet<_>>().len() == found.len()).then_some(())
+    });
+    arrived.extend(rsyslog.written());
+    let arrived = revisions(arrived.into_iter());
+    let ids: BTreeSet<&String> = arrived.iter().map(|(_, _, id)| id).collect();
+    assert_eq!(ids, found.keys().collect(), "what arrived is what the file has, no more and no less");
+    let mut last: BTreeMap<&String, u64> = BTreeMap::new();
+    for (finding, revision, _) in &arrived {
+        let before = last.insert(finding, *revision).unwrap_or(0);
+        // The one that was under way at a death comes again.
+        assert!((before..=before + 1).contains(revision), "{finding}: {revision} after {before}");
+    }
+    assert!(instance.terminate().success());
+}
+
+/// Finding, revision and revision id of messages with CEF.
+fn revisions(messages: impl Iterator<Item = Value>) -> Vec<(String, u64, String)> {
+    let read = |message: Value| {
+        let Cef { extension, .. } = judges::cef(message["message"].as_str().unwrap()).unwrap();
+        let text = |key: &str| extension[key].as_str().unwrap().to_owned();
+        (text("externalId"), text("cn3").parse().unwrap(), text("cs4"))
+    };
+    messages.map(read).collect()
 }
