@@ -24,6 +24,7 @@ mod judges;
 mod normalize;
 mod ocsf;
 mod outbox;
+mod receivers;
 mod reload;
 mod run;
 mod signature;
