@@ -135,7 +135,7 @@ pub struct Outlet {
 pub struct Config {
     /// Standard output.
     pub stdout: stdout::Config,
-    /// A file of OCSF records.
+    /// A file of records.
     pub jsonl: jsonl::Config,
     /// What waits for sinks, and for how long.
     pub outbox: outbox::Bounds,

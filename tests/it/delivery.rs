@@ -32,7 +32,7 @@ const DEADLINE: Duration = Duration::from_mins(1);
 const FINDINGS: u128 = 100;
 const REVISIONS: u32 = 5;
 
-fn revision(finding: u128, revision: u32) -> Finding {
+pub(crate) fn revision(finding: u128, revision: u32) -> Finding {
     let finding_id = Uuid::from_u128(finding);
     let lifecycle = match revision {
         1 => Lifecycle::Opened,
@@ -43,7 +43,7 @@ fn revision(finding: u128, revision: u32) -> Finding {
 }
 
 /// One sink over a store of its own, on a clock that runs as fast as it is moved.
-struct Way {
+pub(crate) struct Way {
     directory: tempfile::TempDir,
     config: Config,
     store: Store,
@@ -55,12 +55,16 @@ struct Way {
 
 impl Way {
     fn to(faulty: &Faulty, keys: &str) -> Self {
-        let section = format!(
-            "[sinks.stdout]\nenabled = false\n[sinks.jsonl]\nenabled = false\n[[sinks.splunk_hec]]\nname = \"siem\"\n\
-             url = \"{}\"\ntoken_env = \"T\"\ntimeout_seconds = 1\n{keys}",
+        Self::with(&format!(
+            "[[sinks.splunk_hec]]\nname = \"siem\"\nurl = \"{}\"\ntoken_env = \"T\"\ntimeout_seconds = 1\n{keys}",
             faulty.url()
-        );
-        let config = authspike::config::parse("test", &section).unwrap().sinks;
+        ))
+    }
+
+    /// By a section of one sink called `siem`.
+    pub(crate) fn with(section: &str) -> Self {
+        let text = format!("[sinks.stdout]\nenabled = false\n[sinks.jsonl]\nenabled = false\n{section}");
+        let config = authspike::config::parse("test", &text).unwrap().sinks;
         Self::open(tempfile::tempdir().unwrap(), config, Clock::held(START))
     }
 
@@ -81,7 +85,7 @@ impl Way {
         Self { directory, config, store, clock, wake, shutdown, task }
     }
 
-    async fn put(&self, findings: Vec<Finding>) {
+    pub(crate) async fn put(&self, findings: Vec<Finding>) {
         let recipients = vec![Recipient { sink: "siem".into(), route: sinks::route::Route::ALL }];
         let now = self.clock.now();
         self.store.write(move |tx| outbox::enqueue(tx, &recipients, &findings, now, &Bounds::default())).await.unwrap();
@@ -89,14 +93,14 @@ impl Way {
     }
 
     /// Everything that each fault has to cope with.
-    async fn put_all(&self) {
+    pub(crate) async fn put_all(&self) {
         for number in 1..=REVISIONS {
             self.put((1..=FINDINGS).map(|finding| revision(finding, number)).collect()).await;
         }
     }
 
     /// Lets time pass, `step` at a time, until `done`.
-    async fn pass(&self, step: Duration, what: &str, mut done: impl FnMut() -> bool) {
+    pub(crate) async fn pass(&self, step: Duration, what: &str, mut done: impl FnMut() -> bool) {
         let watch = Stopwatch::start();
         while !done() {
             assert!(watch.elapsed() < DEADLINE, "waited in vain for {what}: {:?}", self.figures().await);
@@ -106,11 +110,11 @@ impl Way {
         }
     }
 
-    async fn figures(&self) -> outbox::Figures {
+    pub(crate) async fn figures(&self) -> outbox::Figures {
         Outbox::new(self.store.clone()).figures("siem").await.unwrap()
     }
 
-    async fn until_delivered(&self) {
+    pub(crate) async fn until_delivered(&self) {
         let store = self.store.clone();
         let pending = || {
             let sinks = store.read(inspect::sinks).unwrap();
@@ -119,7 +123,11 @@ impl Way {
         self.pass(Duration::from_secs(3), "everything to be delivered", pending).await;
     }
 
-    fn standing(&self) -> (String, Option<String>) {
+    pub(crate) fn dead(&self) -> Vec<inspect::Entry> {
+        self.store.read(|connection| inspect::list(connection, &Filter::dead(10))).unwrap()
+    }
+
+    pub(crate) fn standing(&self) -> (String, Option<String>) {
         let sinks = self.store.read(inspect::sinks).unwrap();
         sinks.into_iter().next().map(|sink| (sink.state, sink.reason)).unwrap_or_default()
     }
@@ -134,7 +142,7 @@ impl Way {
         Self::open(directory, config, clock)
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         tokio::time::timeout(DEADLINE, self.task).await.unwrap().unwrap();
     }

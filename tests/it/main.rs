@@ -27,6 +27,7 @@ mod ocsf;
 mod outbox;
 mod outgoing;
 mod readme;
+mod receivers;
 mod reload;
 mod run;
 mod sentinel;
