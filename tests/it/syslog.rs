@@ -376,12 +376,12 @@ fn what_a_running_instance_finds_arrives_in_order_though_it_and_the_receiver_die
     let traffic =
         simulated(&["--for", "6h", "--users", "30000", "--attack", "stuffing:at=1h", "--attack", "guessing:at=3h"]);
     let lines: Vec<&str> = traffic.lines().collect();
-    let parts: Vec<&[&str]> = lines.chunks(lines.len().div_ceil(4)).collect();
+    let quarters: Vec<&[&str]> = lines.chunks(lines.len().div_ceil(4)).collect();
 
     let mut arrived = Vec::new();
     let mut rsyslog = Rsyslog::start(&certificates, ports);
     let mut instance = Instance::start_with(directory.path(), &variables);
-    for (number, part) in parts.iter().enumerate() {
+    for (number, part) in quarters.iter().enumerate() {
         match number {
             1 => {
                 arrived.extend(rsyslog.end());

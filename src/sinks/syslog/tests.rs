@@ -60,7 +60,7 @@ fn toml_config(text: &str) -> Config {
     read(text).unwrap()
 }
 
-fn read(text: &str) -> figment::Result<Config> {
+fn read(text: &str) -> Result<Config, Box<figment::Error>> {
     use figment::providers::{Format as _, Toml};
-    figment::Figment::from(Toml::string(text)).extract()
+    figment::Figment::from(Toml::string(text)).extract().map_err(Box::new)
 }
