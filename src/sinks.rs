@@ -22,6 +22,7 @@ pub mod elastic;
 pub mod format;
 pub mod http;
 pub mod jsonl;
+pub mod kafka;
 pub mod outbox;
 pub mod probe;
 pub mod redact;
@@ -151,6 +152,8 @@ pub struct Config {
     pub alertmanager: Vec<alertmanager::Config>,
     /// Microsoft Sentinel.
     pub sentinel: Vec<sentinel::Config>,
+    /// Kafka.
+    pub kafka: Vec<kafka::Config>,
 }
 
 impl Config {
@@ -165,6 +168,7 @@ impl Config {
             .chain(of("webhook", &self.webhook))
             .chain(of("alertmanager", &self.alertmanager))
             .chain(of("sentinel", &self.sentinel))
+            .chain(of("kafka", &self.kafka))
             .collect()
     }
 
@@ -286,6 +290,9 @@ fn build_those(config: &Config, parts: &Parts<'_>, wanted: impl Fn(&str) -> bool
     }
     for section in &config.sentinel {
         outlets.push(outlet(section, sentinel::Sentinel::new(section, parts.variables, parts.clock.clone()))?);
+    }
+    for section in &config.kafka {
+        outlets.push(outlet(section, kafka::Kafka::new(section, parts.variables))?);
     }
     Ok(outlets)
 }

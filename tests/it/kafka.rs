@@ -7,6 +7,7 @@
 mod access;
 mod client;
 mod cluster;
+mod edges;
 mod equality;
 mod fleet;
 mod jars;
