@@ -5,6 +5,7 @@
 #![allow(
     missing_docs,
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::cast_precision_loss,
@@ -21,6 +22,7 @@ use authspike::clock::{Clock, Stopwatch};
 use authspike::event::{AuthEvent, Timestamp};
 use authspike::http;
 use authspike::log::embedded::{self, EmbeddedLog};
+use authspike::log::kafka;
 use authspike::log::{AppendError, Appended, Commit, Log, LogError, Offset, Partition, Polled, Snapshot};
 use authspike::metrics::Metrics;
 use authspike::normalize::identifier::IdentifierKey;
@@ -202,6 +204,9 @@ fn main() {
     let stored: Arc<dyn Log> = Arc::new(
         EmbeddedLog::open(store, &embedded::Config::default(), Arc::new(|_, _| Ok(())), &clock, &metrics.log).unwrap(),
     );
+    // With AUTHSPIKE_BENCH_BROKERS, a third time on Kafka.
+    let kafka =
+        std::env::var("AUTHSPIKE_BENCH_BROKERS").ok().map(|brokers| runtime.block_on(on_kafka(brokers, &metrics)));
     println!(
         "{CONNECTIONS} connections, {REQUESTS} requests a round, each of {ROUNDS} rounds: requests/s; p50, p99 in ms;"
     );
@@ -216,6 +221,12 @@ fn main() {
         if wanted("NOTHING_ONLY") {
             rates.push(print("store  ", &runtime.block_on(round(Arc::clone(&stored), number))));
         }
+        if let Some(kafka) = &kafka {
+            let rate = print("kafka  ", &runtime.block_on(round(Arc::clone(kafka), number)));
+            if let Some(durable) = rates.last() {
+                println!("kafka to store {:.2}", rate / durable);
+            }
+        }
         if let [nothing, durable] = rates[..] {
             println!("ratio   {:.2}", durable / nothing);
             ratios.push(durable / nothing);
@@ -225,6 +236,21 @@ fn main() {
     if let Some(median) = ratios.get(ROUNDS / 2) {
         println!("median ratio {median:.2}");
     }
+}
+
+async fn on_kafka(brokers: String, metrics: &Metrics) -> Arc<dyn Log> {
+    let topic_prefix = format!("bench-{:016x}", getrandom::u64().unwrap());
+    let config = kafka::Config { brokers, topic_prefix, partitions: 4, replication: 1, ..kafka::Config::default() };
+    let clients = kafka::Clients::new(config, kafka::Secrets::default());
+    kafka::topics::create(&clients).await.unwrap();
+    let parts = kafka::Parts {
+        clients,
+        failed: Arc::new(|fault| panic!("{fault}")),
+        clock: Clock::system(),
+        log: metrics.log.clone(),
+        kafka: metrics.kafka.clone(),
+    };
+    kafka::KafkaLog::open(parts).unwrap()
 }
 
 fn print(name: &str, Measured { rate, latencies, processor }: &Measured) -> f64 {

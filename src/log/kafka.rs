@@ -284,9 +284,7 @@ impl KafkaLog {
 impl Log for KafkaLog {
     async fn append(&self, events: Vec<AuthEvent>) -> Result<Vec<Appended>, AppendError> {
         // What cannot leave now is better kept by its sender than here.
-        if let Some(fault) = self.producer.health().fault() {
-            return Err(AppendError::Unavailable(fault));
-        }
+        self.producer.health().may_try().map_err(AppendError::Unavailable)?;
         let stopwatch = Stopwatch::start();
         let values = events.iter().map(wire::event).collect::<Result<Vec<_>, _>>();
         let values = values.map_err(|error| AppendError::Unavailable(format!("cannot encode an event: {error}")))?;

@@ -106,9 +106,11 @@ impl Kafka {
             .set("acks", "all")
             .set("enable.idempotence", "true")
             .set("message.timeout.ms", TIMEOUT);
-        let producer = client.create().map_err(|error| match error {
-            KafkaError::ClientConfig(_, what, key, _) => format!("properties.{key}: {what}"),
-            error => error.to_string(),
+        let producer = client.create().map_err(|error| {
+            if let KafkaError::ClientConfig(_, what, key, _) = error {
+                return format!("properties.{key}: {what}");
+            }
+            error.to_string()
         })?;
         Ok(Self { producer, topic: config.topic.clone(), body: config.body })
     }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use rdkafka::Statistics;
@@ -13,7 +14,11 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Broker;
 
+use crate::clock::Stopwatch;
 use crate::metrics::KafkaMetrics;
+
+/// How often something is sent in spite of a fault.
+const TRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The state of one kind of client.
 #[derive(Debug)]
@@ -26,6 +31,8 @@ pub(super) struct Health {
     ends: DashMap<(String, i32), i64>,
     timeouts: Mutex<HashMap<String, u64>>,
     joined: AtomicBool,
+    /// When something was sent in spite of a fault.
+    tried: Mutex<Option<Stopwatch>>,
 }
 
 impl Health {
@@ -37,6 +44,7 @@ impl Health {
             ends: DashMap::new(),
             timeouts: Mutex::default(),
             joined: AtomicBool::new(false),
+            tried: Mutex::default(),
         }
     }
 
@@ -52,6 +60,18 @@ impl Health {
     /// Why nothing can be done at the moment.
     pub(super) fn fault(&self) -> Option<String> {
         locked(&self.fault).clone()
+    }
+
+    /// Whether something may be sent: there is no fault, or nobody has tried for a moment. A client connects only when it
+    /// has something to send, so a fault that kept everything back would never pass.
+    pub(super) fn may_try(&self) -> Result<(), String> {
+        let Some(fault) = self.fault() else { return Ok(()) };
+        let mut tried = locked(&self.tried);
+        if tried.as_ref().is_some_and(|tried| tried.elapsed() < TRY_INTERVAL) {
+            return Err(fault);
+        }
+        *tried = Some(Stopwatch::start());
+        Ok(())
     }
 
     /// The offset that the next record of a partition will get, as far as is known.
