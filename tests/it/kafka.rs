@@ -7,12 +7,15 @@
 mod access;
 mod client;
 mod cluster;
+mod crashes;
 mod edges;
 mod equality;
 mod fleet;
 mod jars;
 mod leash;
+mod scaling;
 mod settings;
+mod skew;
 mod smoke;
 
 #[allow(unused_imports, reason = "the fixture's whole vocabulary, whichever of it the tests use today")]
