@@ -32,7 +32,7 @@ use rdkafka::{Offset, TopicPartitionList};
 const PAIRS: u32 = 500_000;
 /// Times each pair comes: the first two make it an entity.
 const ROUNDS: u32 = 4;
-const TENANTS: usize = 4;
+const TENANTS: usize = 16;
 const PARTITIONS: u32 = 4;
 const PATIENCE: Duration = Duration::from_mins(10);
 

@@ -13,6 +13,7 @@ mod equality;
 mod fleet;
 mod jars;
 mod leash;
+mod protocols;
 mod scaling;
 mod settings;
 mod skew;

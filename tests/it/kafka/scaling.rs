@@ -19,7 +19,7 @@ fn partitions(detector: &Instance) -> u32 {
 }
 
 /// Waits until all six partitions are held, each of `detectors` having some.
-fn shared(what: &str, detectors: &[&Instance]) {
+pub fn shared(what: &str, detectors: &[&Instance]) {
     until(what, || {
         let held: Vec<u32> = detectors.iter().map(|detector| partitions(detector)).collect();
         (held.iter().sum::<u32>() == 6 && !held.contains(&0)).then_some(())
