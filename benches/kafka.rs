@@ -25,7 +25,6 @@ use authspike::log::{Log, Partition};
 use authspike::metrics::Metrics;
 use authspike::pipeline::{self, ShadowBoard, Tasks};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 
 /// Pairs of an address and an account: a million entities.
