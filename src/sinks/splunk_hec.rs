@@ -61,7 +61,7 @@ section! {
         /// Whether to wait until an indexer has written it; the token must have acknowledgement enabled.
         ack: bool = false,
         /// How long, in seconds.
-        ack_timeout_seconds: u64 = 30,
+        ack_timeout_seconds: u64 = 20,
     }
 }
 
@@ -87,9 +87,10 @@ impl Section for Config {
         if self.scheme.is_empty() || !self.scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             faults.push("scheme: must be one word: Splunk, Bearer".into());
         }
-        // Together with the request itself it must stay below what the dispatcher waits.
-        if self.ack && !(1..=45).contains(&self.ack_timeout_seconds) {
-            faults.push("ack_timeout_seconds: must be from 1 to 45".into());
+        // The dispatcher gives up on a sink after a minute.
+        let together = self.ack_timeout_seconds.saturating_add(self.timeout_seconds);
+        if self.ack && (self.ack_timeout_seconds == 0 || together > 55) {
+            faults.push("ack_timeout_seconds: must be at least 1, and with timeout_seconds at most 55".into());
         }
         faults
     }
@@ -234,7 +235,8 @@ impl SplunkHec {
                     pending.retain(|id| !acks.contains(id));
                 }
                 Delivery::Retry { .. } => {}
-                refused => return Err(refused),
+                // Nor does a 400 say that an event is bad: it was taken.
+                _ => return Err(Delivery::Blocked(format!("the question for acknowledgements: {}", answer.reason()))),
             }
             if !pending.is_empty() {
                 tokio::time::sleep(ACK_INTERVAL).await;
