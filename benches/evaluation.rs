@@ -149,7 +149,8 @@ fn measure(tenant: Tenant, options: &Options) -> Measured {
     for row in benign_rows(options) {
         let episode = row.episode(tenant.accounts);
         let (from, until) = episode.watched();
-        let played = tenant.play(learned.panel(), options.learn, &episode);
+        let panel = if row.learned { learned.panel() } else { panel::Panel::new(&config, rules()) };
+        let played = tenant.play(panel, options.learn, &episode);
         events += played.events;
         let score = |ledger| QuietScore::of(ledger, played.from + from, played.from + until);
         benign.push(played.ledgers.iter().map(|(_, ledger)| score(ledger)).collect());

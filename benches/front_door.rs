@@ -18,9 +18,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use authspike::clock::{Clock, Stopwatch};
+use authspike::event::{AuthEvent, Timestamp};
 use authspike::http;
 use authspike::log::embedded::{self, EmbeddedLog};
-use authspike::log::{AppendError, Appended, Commit, Log, LogError, Offset, Partition, Polled, Record, Snapshot};
+use authspike::log::{AppendError, Appended, Commit, Log, LogError, Offset, Partition, Polled, Snapshot};
 use authspike::metrics::Metrics;
 use authspike::normalize::identifier::IdentifierKey;
 use authspike::secret::Secret;
@@ -43,12 +44,12 @@ struct Nothing;
 
 #[async_trait]
 impl Log for Nothing {
-    fn partitions(&self) -> u32 {
-        1
+    async fn append(&self, events: Vec<AuthEvent>) -> Result<Vec<Appended>, AppendError> {
+        Ok(vec![Appended::Stored; events.len()])
     }
 
-    async fn append(&self, records: Vec<Record>) -> Result<Vec<Appended>, AppendError> {
-        Ok(vec![Appended::Stored; records.len()])
+    async fn tick(&self, _: Partition, _: Timestamp) -> Result<(), AppendError> {
+        Ok(())
     }
 
     fn poll(&self, _: Partition, from: Offset, _: Duration) -> Result<Polled, LogError> {

@@ -25,7 +25,6 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 use crate::finding::Finding;
-use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::pipeline::{Board, Questions, ShadowBoard, Unanswered};
 use crate::secret::Secret;
@@ -67,8 +66,8 @@ pub struct Parts {
     pub tokens: Arc<[Secret]>,
     /// Every metric.
     pub metrics: Metrics,
-    /// For its fault.
-    pub log: Arc<dyn Log>,
+    /// Why this process should not be sent anything just now; nothing: it is ready.
+    pub faults: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Open findings.
     pub board: Board,
     /// Findings of the shadow detector.
@@ -125,8 +124,7 @@ struct Readiness<'a> {
 }
 
 async fn readiness(State(parts): State<Parts>) -> Response {
-    let reasons: Vec<_> =
-        parts.log.fault().map(|fault| format!("the log cannot be written: {fault}")).into_iter().collect();
+    let reasons = (*parts.faults)();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = Readiness { ready: reasons.is_empty(), reasons, notes: &parts.notes };
     (status, Json(&body)).into_response()
@@ -188,17 +186,15 @@ fn as_refs(findings: &[Arc<Finding>]) -> Vec<&Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::memory::MemoryLog;
     use axum::body::Body;
     use tower::ServiceExt;
 
     async fn get(tokens: &[&str], fault: Option<&str>, path: &str, bearer: Option<&str>) -> (StatusCode, String) {
-        let log = MemoryLog::keeping();
-        log.set_fault(fault);
+        let faults: Vec<String> = fault.map(str::to_owned).into_iter().collect();
         let parts = Parts {
             tokens: tokens.iter().map(|token| Secret::new(*token)).collect(),
             metrics: Metrics::new().unwrap(),
-            log: Arc::new(log),
+            faults: Arc::new(move || faults.clone()),
             board: Board::default(),
             shadow: ShadowBoard::default(),
             questions: Questions::default(),

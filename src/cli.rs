@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Faults, Flags};
+use crate::config::{Faults, Flags, Role};
 use crate::simulate::PlanError;
 use crate::simulate::post::PostError;
 
@@ -24,6 +24,7 @@ pub mod replay;
 mod run;
 mod simulate;
 mod sink;
+mod topics;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -50,6 +51,8 @@ enum Command {
     Explain(explain::Args),
     /// Judge recorded events, as fast as it goes
     Replay(replay::Args),
+    /// The commands that prepare Kafka, or prepare it
+    Topics(topics::Args),
     /// Make labelled sign-in traffic, with attacks in it
     Simulate(simulate::Args),
     /// What waits for the sinks, what they refused, and what to do about it
@@ -76,12 +79,15 @@ struct ConfigArgs {
     /// Where /metrics, /livez and /readyz are [default: 127.0.0.1:9090]
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
+    /// What the process does, on Kafka; may be given several times [default: all three]
+    #[arg(long = "role", value_name = "ROLE")]
+    roles: Vec<Role>,
 }
 
 impl From<ConfigArgs> for Flags {
     fn from(args: ConfigArgs) -> Self {
-        let ConfigArgs { config, data_dir, listen, admin_listen } = args;
-        Self { config, data_dir, listen, admin_listen }
+        let ConfigArgs { config, data_dir, listen, admin_listen, roles } = args;
+        Self { config, data_dir, listen, admin_listen, roles }
     }
 }
 
@@ -125,6 +131,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Simulate(args) => simulate::run(&args),
         Command::Outbox(args) => outbox::run(args),
         Command::Sink(args) => sink::run(args),
+        Command::Topics(args) => topics::run(args),
     };
     result.unwrap_or_else(|fault| report(&fault)).into()
 }

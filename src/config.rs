@@ -10,7 +10,7 @@
 //! Not here: what a module's keys mean and which values are in range (its own `Config` and `validate`). Secrets are not
 //! part of the file: they come from the environment ([`secrets`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
@@ -36,20 +36,49 @@ pub const DEFAULT_FILE: &str = "authspike.toml";
 /// Longest grace that makes sense: every supervisor kills long before ten minutes.
 const MAX_SHUTDOWN_SECONDS: u64 = 600;
 
+/// What a process does. On Kafka the roles may be spread over machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Takes events in.
+    Receive,
+    /// Judges them.
+    Detect,
+    /// Delivers findings.
+    Deliver,
+}
+
+impl Role {
+    /// Every role, in the order of the flow.
+    pub const ALL: [Self; 3] = [Self::Receive, Self::Detect, Self::Deliver];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Receive => "receive",
+            Self::Detect => "detect",
+            Self::Deliver => "deliver",
+        }
+    }
+}
+
 /// Everything a run is told, secrets apart.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where the log, the outbox and the identifier key live; relative paths start at the working directory.
     pub data_dir: PathBuf,
+    /// What this process does.
+    pub roles: BTreeSet<Role>,
     /// Seconds from the first signal until what is not finished is abandoned.
     pub shutdown_seconds: u64,
     /// Receiving events.
     pub ingest: sources::Config,
     /// Metrics and health.
     pub admin: admin::Config,
-    /// Keeping events.
+    /// Keeping events, on this machine.
     pub log: log::embedded::Config,
+    /// Keeping events, on Kafka.
+    pub kafka: log::kafka::Config,
     /// Judging events.
     pub detect: detect::Config,
     /// Delivering findings.
@@ -62,11 +91,13 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("authspike-data"),
+            roles: Role::ALL.into(),
             // Kubernetes kills after 30 s: this leaves it time to see the exit code.
             shutdown_seconds: 25,
             ingest: sources::Config::default(),
             admin: admin::Config::default(),
             log: log::embedded::Config::default(),
+            kafka: log::kafka::Config::default(),
             detect: detect::Config::default(),
             sinks: sinks::Config::default(),
             logging: logging::Config::default(),
@@ -92,6 +123,13 @@ impl Config {
         if self.data_dir.as_os_str().is_empty() {
             faults.push(("data_dir".to_owned(), "must not be empty".to_owned()));
         }
+        if self.roles.is_empty() {
+            faults.push(("roles".to_owned(), "must name at least one".to_owned()));
+        }
+        if self.roles.len() < Role::ALL.len() && !self.kafka.is_on() {
+            let what = "without Kafka one process has all roles: set kafka.brokers";
+            faults.push(("roles".to_owned(), what.to_owned()));
+        }
         if !(1..=MAX_SHUTDOWN_SECONDS).contains(&self.shutdown_seconds) {
             faults.push(("shutdown_seconds".to_owned(), format!("must be from 1 to {MAX_SHUTDOWN_SECONDS}")));
         }
@@ -102,6 +140,7 @@ impl Config {
             ("ingest", self.ingest.validate()),
             ("admin", self.admin.validate()),
             ("log", self.log.validate()),
+            ("kafka", self.kafka.validate()),
             ("detect", self.detect.validate()),
             ("sinks", self.sinks.validate()),
             ("logging", self.logging.validate()),
@@ -142,18 +181,22 @@ pub struct Flags {
     pub listen: Option<String>,
     /// `admin.listen`
     pub admin_listen: Option<String>,
+    /// `roles`; none: as configured.
+    pub roles: Vec<Role>,
 }
 
 impl Flags {
     fn layers(&self) -> Vec<Layer> {
-        [
+        let roles: Vec<_> = self.roles.iter().map(|role| role.as_str()).collect();
+        let roles = (!roles.is_empty()).then(|| Layer::list("--role", &["roles"], &roles));
+        let texts = [
             ("--data-dir", &self.data_dir, ["data_dir"].as_slice()),
             ("--listen", &self.listen, &["ingest", "listen"]),
             ("--admin-listen", &self.admin_listen, &["admin", "listen"]),
         ]
         .into_iter()
-        .filter_map(|(flag, value, key)| Some(Layer::text(flag, key, value.as_deref()?)))
-        .collect()
+        .filter_map(|(flag, value, key)| Some(Layer::text(flag, key, value.as_deref()?)));
+        texts.chain(roles).collect()
     }
 }
 
@@ -197,11 +240,15 @@ pub fn load(flags: &Flags, environment: &Environment, need: Need) -> Result<Load
     }
     let before = faults.len();
     let mut secrets = Secrets::read(environment, &mut faults);
-    if need == Need::Source && !secrets.any_source() && faults.len() == before {
-        faults.push(Secrets::missing());
-    }
     match figment.extract::<Config>() {
         Ok(config) => {
+            let receives = need == Need::Source && config.roles.contains(&Role::Receive);
+            if receives && !secrets.any_source() && config.ingest.kafka.is_empty() && faults.len() == before {
+                faults.push(Secrets::missing());
+            }
+            if receives && config.kafka.is_on() && secrets.identifier_key.is_none() {
+                faults.push(Secrets::no_identifier_key());
+            }
             let mut found = config.validate();
             match secrets::of_sinks(environment, &config.sinks) {
                 Err(_) if need == Need::Nothing => {}

@@ -6,7 +6,8 @@
 //! [`Config::max_state_bytes`] and [`Config::max_open_findings`].
 //!
 //! How an event is judged: it is counted for its address, its network and its account (`count`, `entity`, `window`) and
-//! for its tenant (`tenant`, `series`); the counts are held against what is normal there (`baseline`, `population`); if
+//! for its tenant (`tenant`, `series`), and a success with which an account leaves all that is known of it is counted once
+//! more (`device`, `fan_out`); the counts are held against what is normal there (`baseline`, `population`); if
 //! they are out of all proportion (`rules`, `judge`), an `episode` opens; what is one attack is told as one (`campaign`).
 //!
 //! Not here: reading the log, storing snapshots, publishing figures (`pipeline`).
@@ -24,15 +25,18 @@ mod campaign;
 mod cold;
 mod config;
 mod count;
+mod device;
 mod distinct;
 mod entity;
 mod episode;
 mod explain;
 mod familiar;
+mod fan_out;
 mod heavy;
 mod judge;
 mod key;
 mod mistyped;
+mod narrow;
 mod outage;
 pub mod overrides;
 mod population;
@@ -56,7 +60,7 @@ pub use reconfigure::NEEDS_RESTART;
 pub use snapshot::SnapshotError;
 
 use allow::AllowList;
-use entity::Entities;
+use entity::{Entities, Entity};
 use episode::Episode;
 use familiar::Familiar;
 use key::{Counter, Key};
@@ -167,8 +171,11 @@ impl Detector {
             let account = account.or_else(|| identifier.map(crate::event::Account::Identifier));
             let exempt = self.allow.exempt(&tenant, ip, account.as_ref(), at);
             self.stats.allowed += u64::from(exempt.any());
-            let (tenant, strange, novel) = (place, false, false);
-            self.count(SignIn { at, tenant, outcome, ip, account, reason, user_agent, strange, novel, exempt }, found);
+            let tenant = place;
+            let (strange, novel, stranger) = (false, false, false);
+            let sign_in =
+                SignIn { at, tenant, outcome, ip, account, reason, user_agent, strange, novel, stranger, exempt };
+            self.count(sign_in, found);
         }
     }
 
@@ -215,9 +222,15 @@ impl Detector {
             watermark: self.watermark.now(),
             ..self.stats
         };
-        for counter in
-            [Counter::Address, Counter::Network, Counter::Account, Counter::AddressCodes, Counter::AccountCodes]
-        {
+        for counter in [
+            Counter::Address,
+            Counter::Network,
+            Counter::Account,
+            Counter::AddressCodes,
+            Counter::AccountCodes,
+            Counter::AddressFanOut,
+            Counter::NetworkFanOut,
+        ] {
             let (entities, evictions) = self.entities.counts(counter);
             let kind = counter.kind() as usize;
             if let (Some(count), Some(evicted)) = (stats.entities.get_mut(kind), stats.evictions.get_mut(kind)) {
@@ -272,11 +285,7 @@ impl Detector {
                 let key = episode.key;
                 self.thaw(&key);
                 // What the day holds by now was told: another finding has to rest on what comes after.
-                if let Some(place) = self.entities.find(&key, key.hash())
-                    && let Some(entity) = self.entities.get_mut(place)
-                {
-                    entity.window.clear_day();
-                }
+                self.each_told_as(&key, |entity| entity.window.clear_day());
                 self.deadlines.insert((close_at.plus_millis(LINGER_MILLIS), id));
                 continue;
             }
@@ -291,10 +300,18 @@ impl Detector {
     fn forget(&mut self, id: u32) {
         let Some(episode) = self.episodes.remove(&id) else { return };
         self.of_key.remove(&episode.key);
-        if let Some(place) = self.entities.find(&episode.key, episode.key.hash())
-            && let Some(entity) = self.entities.get_mut(place)
-        {
-            entity.set_in_episode(false);
+        self.each_told_as(&episode.key, |entity| entity.set_in_episode(false));
+    }
+
+    /// The entity of an episode, under each aspect that the episode tells of.
+    fn each_told_as(&mut self, key: &Key, change: impl Fn(&mut Entity)) {
+        let keys = [Some(*key), key.counter.fan_out().map(|counter| key.of(counter))];
+        for key in keys.into_iter().flatten() {
+            if let Some(place) = self.entities.find(&key, key.hash())
+                && let Some(entity) = self.entities.get_mut(place)
+            {
+                change(entity);
+            }
         }
     }
 }

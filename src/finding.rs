@@ -112,11 +112,13 @@ pub enum Rule {
     LockoutWave,
     /// Sign-in fails for everyone: an incident, not an attack.
     SignInOutage,
+    /// Many accounts with a history elsewhere are signed in to from one address or network.
+    SuccessFanOut,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AddressFailureSpike,
         Self::NetworkFailureSpike,
         Self::AccountFailureSpike,
@@ -124,6 +126,7 @@ impl Rule {
         Self::CodeFlood,
         Self::LockoutWave,
         Self::SignInOutage,
+        Self::SuccessFanOut,
     ];
 
     /// The value of the `rule` label, and the analytic's name.
@@ -137,6 +140,7 @@ impl Rule {
             Self::CodeFlood => "code_flood",
             Self::LockoutWave => "lockout_wave",
             Self::SignInOutage => "sign_in_outage",
+            Self::SuccessFanOut => "success_fan_out",
         }
     }
 }
@@ -147,7 +151,7 @@ impl Rule {
 pub enum EntityKind {
     /// An IPv4 address or an IPv6 /64.
     Ip,
-    /// An IPv4 /24 or an IPv6 /48.
+    /// An IPv4 /24 or an IPv6 /48; in a finding also an IPv6 /56, if it began in one.
     Network,
     /// A Clerk user, or the hash of an identifier.
     Account,
@@ -200,11 +204,13 @@ pub enum Shape {
     LockoutWave,
     /// Nobody attacks: sign-in itself is broken.
     Outage,
+    /// Many accounts, hardly a failure: a list that was checked before, or sessions gathered elsewhere.
+    SuccessFanOut,
 }
 
 impl Shape {
     /// Every shape.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::CredentialStuffing,
         Self::PasswordSpraying,
         Self::PasswordGuessing,
@@ -213,6 +219,7 @@ impl Shape {
         Self::CodeFlood,
         Self::LockoutWave,
         Self::Outage,
+        Self::SuccessFanOut,
     ];
 
     /// The value in findings.
@@ -227,6 +234,7 @@ impl Shape {
             Self::CodeFlood => "code_flood",
             Self::LockoutWave => "lockout_wave",
             Self::Outage => "outage",
+            Self::SuccessFanOut => "success_fan_out",
         }
     }
 
@@ -242,6 +250,7 @@ impl Shape {
             Self::CodeFlood => "Flood of one-time codes",
             Self::LockoutWave => "Wave of lock-outs",
             Self::Outage => "Sign-in outage",
+            Self::SuccessFanOut => "Sign-ins by strangers",
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::finding::Finding;
 
 pub mod embedded;
 mod id_window;
+pub mod kafka;
 pub mod memory;
 
 /// One entry of the log.
@@ -40,7 +41,7 @@ pub struct Offset(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition(pub u32);
 
-/// What became of one record of an append.
+/// What became of one event of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appended {
     /// Durable now.
@@ -101,11 +102,11 @@ pub enum LogError {
 /// The log, whichever engine keeps it.
 #[async_trait]
 pub trait Log: Send + Sync + 'static {
-    /// How many partitions there are; one task reads each.
-    fn partitions(&self) -> u32;
+    /// Appends events; answers once all of them are durable, one result each, in order.
+    async fn append(&self, events: Vec<AuthEvent>) -> Result<Vec<Appended>, AppendError>;
 
-    /// Appends records; answers once all of them are durable, one result each, in order.
-    async fn append(&self, records: Vec<Record>) -> Result<Vec<Appended>, AppendError>;
+    /// Appends a [`Record::Tick`] to `partition`; answers once it is durable.
+    async fn tick(&self, partition: Partition, at: Timestamp) -> Result<(), AppendError>;
 
     /// Records from `from` on, waiting up to `wait` for the first. Blocks the calling thread.
     ///

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
+mod kafka;
 mod latency;
 
+pub use kafka::KafkaMetrics;
 pub use latency::LatencyQuantiles;
 
 /// All metrics of one process.
@@ -33,6 +35,8 @@ pub struct Metrics {
     pub outbox: OutboxMetrics,
     /// The configuration in force.
     pub config: ConfigMetrics,
+    /// Kafka.
+    pub kafka: KafkaMetrics,
 }
 
 /// What came in at the front door.
@@ -92,8 +96,8 @@ pub struct MemoryMetrics {
     pub forgotten_contacts: IntCounter,
     /// Who is remembered to have signed in, and from where.
     pub familiar: IntGauge,
-    /// How long it is remembered.
-    pub familiar_seconds: IntGauge,
+    /// `partition`; how long it is remembered.
+    pub familiar_seconds: IntGaugeVec,
 }
 
 /// The detector tasks.
@@ -121,10 +125,12 @@ pub struct DetectMetrics {
     pub findings_open: IntGauge,
     /// Findings not opened because too many were open.
     pub findings_suppressed: IntCounter,
-    /// Event time up to which everything is believed seen.
-    pub watermark_seconds: Gauge,
-    /// Size of the newest snapshot.
-    pub snapshot_bytes: IntGauge,
+    /// `partition`; event time up to which everything is believed seen.
+    pub watermark_seconds: GaugeVec,
+    /// `partition`; size of the newest snapshot.
+    pub snapshot_bytes: IntGaugeVec,
+    /// `partition`; when it was taken.
+    pub snapshot_seconds: GaugeVec,
     /// From the arrival of the event that made a finding to its being in the outbox.
     pub ingest_to_finding: LatencyQuantiles,
 }
@@ -169,6 +175,7 @@ impl Metrics {
             detect: DetectMetrics::new(&declare)?,
             outbox: OutboxMetrics::new(&declare)?,
             config: ConfigMetrics::new(&declare)?,
+            kafka: KafkaMetrics::new(&declare)?,
             registry: registry.clone(),
             process: Arc::new(ProcessCollector::for_self()),
         };
@@ -304,11 +311,21 @@ impl DetectMetrics {
                 "findings_suppressed_total",
                 "Findings not opened because the bound on open findings was reached.",
             )?,
-            watermark_seconds: declare.float_gauge(
+            watermark_seconds: declare.float_gauges(
                 "detect_watermark_timestamp_seconds",
-                "Event time up to which everything is believed to have been seen.",
+                "Event time up to which everything is believed to have been seen, by partition.",
+                &["partition"],
             )?,
-            snapshot_bytes: declare.gauge("detect_snapshot_bytes", "Size of the newest detector snapshot.")?,
+            snapshot_bytes: declare.gauges(
+                "detect_snapshot_bytes",
+                "Size of the newest detector snapshot, by partition.",
+                &["partition"],
+            )?,
+            snapshot_seconds: declare.float_gauges(
+                "detect_snapshot_timestamp_seconds",
+                "When the newest detector snapshot was taken, by partition.",
+                &["partition"],
+            )?,
             ingest_to_finding,
         })
     }
@@ -337,9 +354,10 @@ impl MemoryMetrics {
                 "detect_familiar",
                 "Accounts, networks and pairs of them remembered from sign-ins of the last month or two.",
             )?,
-            familiar_seconds: declare.gauge(
+            familiar_seconds: declare.gauges(
                 "detect_familiar_seconds",
-                "How long a sign-in is remembered at least; 30 days unless the memory bound makes it less.",
+                "How long a sign-in is remembered at least, by partition; 30 days unless the memory bound makes it less.",
+                &["partition"],
             )?,
         })
     }
@@ -429,6 +447,16 @@ impl Declare<'_> {
 
     fn float_gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
         self.register(GaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: Vec<f64>,
+        labels: &[&str],
+    ) -> prometheus::Result<HistogramVec> {
+        self.register(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels))
     }
 
     fn histogram(&self, name: &str, help: &str, buckets: Vec<f64>) -> prometheus::Result<Histogram> {

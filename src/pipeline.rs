@@ -26,14 +26,15 @@ mod publish;
 mod questions;
 mod settings;
 mod shadow;
+mod tasks;
 
 pub use questions::{Answer, Questions, Unanswered};
-pub use settings::Settings;
 pub use shadow::ShadowBoard;
+pub use tasks::{Ended, Tasks};
 
 use publish::Publisher;
 use questions::Question;
-use settings::Change;
+use settings::{Change, Settings};
 use shadow::Shadow;
 
 /// Longest wait for new records: how late a tick may be written, and how soon a stop is noticed.
@@ -159,7 +160,19 @@ impl Task {
         if let Err(error) = self.commit(true) {
             tracing::warn!(%error, "no last snapshot; the next start reads on from the one before");
         }
+        self.withdraw();
         Ok(())
+    }
+
+    /// Somebody else may judge this partition now: takes back what is shown of it here.
+    fn withdraw(&mut self) {
+        for finding in self.detector.open_findings() {
+            self.parts.board.remove(&finding.finding_id);
+        }
+        if self.shadow.is_some() {
+            self.parts.shadow.clear();
+        }
+        self.publisher.withdraw();
     }
 
     /// Polls once and handles what came; answers whether anything did.
@@ -236,7 +249,7 @@ impl Task {
             });
             let state = state.map_err(|error| LogError::Corrupt(error.to_string()))?;
             self.snapshot_bytes = state.len() as u64;
-            self.publisher.snapshot(self.snapshot_bytes);
+            self.publisher.snapshot(self.snapshot_bytes, self.parts.clock.now());
             Some(Snapshot { offset: self.offset, state })
         } else {
             None
@@ -277,7 +290,7 @@ impl Task {
             }
             return;
         }
-        if let Err(error) = runtime.block_on(self.parts.log.append(vec![Record::Tick { at: now }])) {
+        if let Err(error) = runtime.block_on(self.parts.log.tick(self.partition, now)) {
             tracing::warn!(%error, "a tick could not be written; the next round tries again");
             std::thread::sleep(RETRY_WAIT);
         }

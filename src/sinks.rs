@@ -15,21 +15,26 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Clock;
 use crate::finding::Finding;
 
+pub mod alertmanager;
 pub mod credential;
 pub mod dispatch;
 pub mod elastic;
 pub mod format;
 pub mod http;
 pub mod jsonl;
+pub mod kafka;
 pub mod outbox;
 pub mod probe;
 pub mod redact;
 pub mod route;
 pub mod section;
+pub mod sentinel;
 pub mod splunk_hec;
 pub mod standing;
 pub mod stdout;
+pub mod syslog;
 pub mod thread;
+pub mod webhook;
 
 use credential::Variables;
 use redact::Redaction;
@@ -131,7 +136,7 @@ pub struct Outlet {
 pub struct Config {
     /// Standard output.
     pub stdout: stdout::Config,
-    /// A file of OCSF records.
+    /// A file of records.
     pub jsonl: jsonl::Config,
     /// What waits for sinks, and for how long.
     pub outbox: outbox::Bounds,
@@ -139,6 +144,16 @@ pub struct Config {
     pub splunk_hec: Vec<splunk_hec::Config>,
     /// Elasticsearch and OpenSearch.
     pub elastic: Vec<elastic::Config>,
+    /// Syslog receivers, with CEF or JSON.
+    pub syslog: Vec<syslog::Config>,
+    /// Webhooks: signed, or in the form of some service.
+    pub webhook: Vec<webhook::Config>,
+    /// Prometheus Alertmanager.
+    pub alertmanager: Vec<alertmanager::Config>,
+    /// Microsoft Sentinel.
+    pub sentinel: Vec<sentinel::Config>,
+    /// Kafka.
+    pub kafka: Vec<kafka::Config>,
 }
 
 impl Config {
@@ -147,7 +162,14 @@ impl Config {
         fn of<'a, S: Section>(kind: &'static str, list: &'a [S]) -> impl Iterator<Item = (String, &'a dyn Section)> {
             list.iter().enumerate().map(move |(index, one)| (format!("{kind}.{index}"), one as &dyn Section))
         }
-        of("splunk_hec", &self.splunk_hec).chain(of("elastic", &self.elastic)).collect()
+        of("splunk_hec", &self.splunk_hec)
+            .chain(of("elastic", &self.elastic))
+            .chain(of("syslog", &self.syslog))
+            .chain(of("webhook", &self.webhook))
+            .chain(of("alertmanager", &self.alertmanager))
+            .chain(of("sentinel", &self.sentinel))
+            .chain(of("kafka", &self.kafka))
+            .collect()
     }
 
     /// Every fault, as `sink.key: what is wrong`.
@@ -256,6 +278,21 @@ fn build_those(config: &Config, parts: &Parts<'_>, wanted: impl Fn(&str) -> bool
     }
     for section in config.elastic.iter().filter(|section| wanted(&section.name)) {
         outlets.push(outlet(section, elastic::Elastic::new(section, parts.variables, parts.clock.clone()))?);
+    }
+    for section in &config.syslog {
+        outlets.push(outlet(section, syslog::Syslog::new(section))?);
+    }
+    for section in &config.webhook {
+        outlets.push(outlet(section, webhook::Webhook::new(section, parts.variables, parts.clock.clone()))?);
+    }
+    for section in &config.alertmanager {
+        outlets.push(outlet(section, alertmanager::Alertmanager::new(section, parts.variables, parts.clock.clone()))?);
+    }
+    for section in &config.sentinel {
+        outlets.push(outlet(section, sentinel::Sentinel::new(section, parts.variables, parts.clock.clone()))?);
+    }
+    for section in &config.kafka {
+        outlets.push(outlet(section, kafka::Kafka::new(section, parts.variables))?);
     }
     Ok(outlets)
 }

@@ -2,6 +2,7 @@
 //!
 //! - `POST /webhooks/clerk`: Clerk's webhooks, signed by Svix (`webhook`).
 //! - `POST /v1/attempts`: reported sign-in attempts (`attempts`).
+//! - topics of the user's own that hold either (`kafka_topic`).
 //!
 //! Invariant: 2xx is answered only after the log said that the event is durable. Nothing unverified is parsed. What cannot
 //! be taken is answered 503 with `Retry-After`, and the sender keeps it.
@@ -20,8 +21,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::clock::Clock;
 use crate::event::Source;
 use crate::http;
-use crate::log::{AppendError, Appended, Log, Record};
-use crate::metrics::IngestMetrics;
+use crate::log::kafka::{Clients, Failed};
+use crate::log::{AppendError, Appended, Log};
+use crate::metrics::{IngestMetrics, KafkaMetrics};
 use crate::normalize::Normalized;
 use crate::normalize::identifier::IdentifierKey;
 use crate::secret::Secret;
@@ -29,6 +31,7 @@ use crate::secret::Secret;
 pub mod attempts;
 mod body;
 mod items;
+pub mod kafka_topic;
 mod refused;
 pub mod signature;
 mod token;
@@ -53,6 +56,8 @@ pub struct Config {
     pub max_in_flight: usize,
     /// Clerk's webhooks.
     pub clerk_webhook: webhook::Config,
+    /// Topics on Kafka.
+    pub kafka: Vec<kafka_topic::Config>,
 }
 
 impl Default for Config {
@@ -62,6 +67,7 @@ impl Default for Config {
             max_connections: 1024,
             max_in_flight: 256,
             clerk_webhook: webhook::Config::default(),
+            kafka: Vec::new(),
         }
     }
 }
@@ -77,6 +83,9 @@ impl Config {
             }
         }
         faults.extend(self.clerk_webhook.validate().into_iter().map(|fault| format!("clerk_webhook.{fault}")));
+        for (index, topic) in self.kafka.iter().enumerate() {
+            faults.extend(topic.validate().into_iter().map(|fault| format!("kafka.{index}.{fault}")));
+        }
         faults
     }
 
@@ -114,6 +123,25 @@ pub struct Parts {
     pub identifier_key: IdentifierKey,
 }
 
+/// The topics of `[[ingest.kafka]]`, joined and ready to be read.
+///
+/// # Errors
+/// What a section lacks.
+pub fn topics(
+    parts: &Parts,
+    clients: &Clients,
+    metrics: &KafkaMetrics,
+    failed: &Failed,
+) -> Result<Vec<kafka_topic::Reading>, String> {
+    let intake = Intake::new(parts);
+    let join = |section: &kafka_topic::Config| {
+        let topic = section.join(clients, metrics, Arc::clone(failed))?;
+        let (intake, key) = (intake.clone(), parts.identifier_key.clone());
+        Ok(kafka_topic::Reading { format: section.format, topic, intake, key })
+    };
+    parts.config.kafka.iter().map(join).collect()
+}
+
 /// The routes.
 ///
 /// # Errors
@@ -139,12 +167,7 @@ pub fn router(parts: Parts) -> Result<Router, Vec<String>> {
     if !faults.is_empty() {
         return Err(faults);
     }
-    let intake = Intake {
-        log: parts.log,
-        metrics: parts.metrics,
-        clock: parts.clock,
-        slots: Arc::new(Semaphore::new(parts.config.max_in_flight)),
-    };
+    let intake = Intake::new(&parts);
     let webhook = webhook::Endpoint::new(intake.clone(), &parts.config.clerk_webhook, webhook_keys);
     let attempts = attempts::Endpoint::new(intake, attempt_keys, tokens, parts.identifier_key);
     // Each endpoint reads its body itself, under its own limits.
@@ -163,6 +186,15 @@ struct Intake {
 }
 
 impl Intake {
+    fn new(parts: &Parts) -> Self {
+        Self {
+            log: Arc::clone(&parts.log),
+            metrics: parts.metrics.clone(),
+            clock: parts.clock.clone(),
+            slots: Arc::new(Semaphore::new(parts.config.max_in_flight)),
+        }
+    }
+
     /// A place among the requests that may wait for the log. Taken once the body is there and believed: before that a
     /// few hundred strangers with slow lines could hold every place.
     fn admit(&self) -> Result<OwnedSemaphorePermit, Refused> {
@@ -176,8 +208,8 @@ impl Intake {
         }
         let _slot = self.admit()?;
         let notes: Vec<_> = events.iter().map(|it| (it.event.outcome, it.clamped, it.unknown_type)).collect();
-        let records = events.into_iter().map(|normalized| Record::Event(normalized.event)).collect();
-        let appended = self.log.append(records).await.map_err(|error| match error {
+        let events = events.into_iter().map(|normalized| normalized.event).collect();
+        let appended = self.log.append(events).await.map_err(|error| match error {
             AppendError::Overloaded => Refused::overloaded(),
             AppendError::Unavailable(error) => {
                 tracing::debug!(%error, "an event could not be taken");

@@ -7,7 +7,7 @@ use authspike::event::Timestamp;
 use authspike::normalize::identifier::IdentifierKey;
 use authspike::simulate::delivery::{Deliveries, Distortion};
 use authspike::simulate::event::Events;
-use authspike::simulate::{Attack, Benign, Load, Plan, Scenario, Traffic};
+use authspike::simulate::{Attack, Benign, Ending, Load, Plan, Scenario, Traffic};
 
 use super::comparators::{Comparator, DAY, HOUR};
 use super::ledger::Ledger;
@@ -36,6 +36,8 @@ pub struct Episode {
     pub attacks: Vec<Attack>,
     pub benign: Vec<Benign>,
     pub distortion: Distortion,
+    /// Whether nobody reports what failed.
+    pub sessions_only: bool,
 }
 
 impl Episode {
@@ -76,7 +78,7 @@ impl Tenant {
     pub fn learn(self, config: &Config, comparators: Vec<Box<dyn Comparator>>, days: i64) -> Learned {
         let mut panel = Panel::new(config, comparators);
         let plan = self.plan(EPOCH, days * DAY);
-        run(&plan, Distortion::default(), &mut panel, Scenario::Attack(0), &mut Truth::default());
+        run(&plan, &Episode::default(), &mut panel, Scenario::Attack(0), &mut Truth::default());
         panel.learned(config)
     }
 
@@ -92,20 +94,21 @@ impl Tenant {
             count => Scenario::Attack(last(count)),
         };
         let mut truth = Truth::default();
-        let events = run(&plan, episode.distortion, &mut panel, judged, &mut truth);
+        let events = run(&plan, episode, &mut panel, judged, &mut truth);
         let until = start.plus_millis(episode.span);
         Played { truth, ledgers: panel.finish(), from: start.0, until: until.0, events }
     }
 }
 
-fn run(plan: &Plan, distortion: Distortion, panel: &mut Panel, judged: Scenario, truth: &mut Truth) -> u64 {
+fn run(plan: &Plan, episode: &Episode, panel: &mut Panel, judged: Scenario, truth: &mut Truth) -> u64 {
     let mut events = Events::new(plan, IdentifierKey::new(&[7; IdentifierKey::BYTES]));
     let traffic = Traffic::new(plan).expect("a plan that can be simulated");
-    let deliveries = Deliveries::new(traffic, distortion, plan.seed).expect("a distortion in range");
+    let deliveries = Deliveries::new(traffic, episode.distortion, plan.seed).expect("a distortion in range");
     let mut count = 0;
     for delivered in deliveries {
         // The log drops a repeat before the detector sees it; the comparators are spared it too.
-        if delivered.is_repeat {
+        let is_reported = !episode.sessions_only || delivered.attempt.ending == Ending::SignedIn;
+        if delivered.is_repeat || !is_reported {
             continue;
         }
         let event = events.event(delivered.number, &delivered.attempt, delivered.received_at);

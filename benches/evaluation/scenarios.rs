@@ -18,14 +18,20 @@ pub struct Row {
     pub attacks: &'static [&'static str],
     /// Whether the detector knows this tenant; an attack in its first hour if not.
     pub learned: bool,
+    /// Whether only sessions are reported, as Clerk's webhooks do.
+    pub sessions_only: bool,
 }
 
 const fn row(name: &'static str, attacks: &'static [&'static str]) -> Row {
-    Row { name, attacks, learned: true }
+    Row { name, attacks, learned: true, sessions_only: false }
+}
+
+const fn sessions_only(name: &'static str, attacks: &'static [&'static str]) -> Row {
+    Row { name, attacks, learned: true, sessions_only: true }
 }
 
 /// Every attack.
-pub const ATTACKS: [Row; 30] = [
+pub const ATTACKS: [Row; 36] = [
     row("A1 one address, 3,000 in 10 min", &["stuffing:hits=15"]),
     row("A2 50 addresses, 1/min each", &["botnet:hits=30"]),
     row("A3 2,000 addresses, 9/h each", &["wide-botnet"]),
@@ -46,6 +52,7 @@ pub const ATTACKS: [Row; 30] = [
     row("behind the office's address", &["office:hits=2"]),
     row("a /24 of 120 addresses", &["network:hits=3"]),
     row("IPv6, rotating in one /64", &["ipv6:hits=5"]),
+    row("IPv6, rotating over a /56", &["ipv6:origin=one-slash-56,addresses=250,hits=5"]),
     row("IPv6, rotating over a /48", &["ipv6:origin=one-slash-48,hits=5"]),
     row("IPv6 homes, 5,000 tries, once each", &["proxies:origin=homes,addresses=5000,attempts=5000,for=2h,hits=25"]),
     row("against 30/min an address, lock-out", &["botnet:addresses=20,attempts=24000,for=20m,limit=30,hits=60"]),
@@ -56,12 +63,29 @@ pub const ATTACKS: [Row; 30] = [
     ),
     row("a week of poisoning, then 12/h", &["drip:hosts=9,attempts=140,for=7d,at=0s", "drip:hosts=9,at=7d10h,hits=2"]),
     row("enumeration", &["enumeration"]),
+    row("checked list, 60 accounts in 10 min", &["fan-out"]),
+    sessions_only("sessions only: 60 accounts in 10 min", &["fan-out"]),
+    sessions_only("sessions only: 80 accounts in 20 h", &["fan-out:attempts=80,for=20h,at=1h"]),
+    sessions_only(
+        "sessions only: 120 accounts from a /24",
+        &["fan-out:origin=one-network,addresses=24,attempts=120,for=30m"],
+    ),
+    sessions_only(
+        "sessions only: 120 accounts from a /56",
+        &["fan-out:origin=one-slash-56,addresses=24,attempts=120,for=30m"],
+    ),
     row("A1 while A3 runs", &["wide-botnet:at=8h", "stuffing:hits=15"]),
-    Row { name: "first hour: one address, 3,000", attacks: &["stuffing:hits=15,at=20m"], learned: false },
+    Row {
+        name: "first hour: one address, 3,000",
+        attacks: &["stuffing:hits=15,at=20m"],
+        learned: false,
+        sessions_only: false,
+    },
     Row {
         name: "first hour: 2,000 addresses, 3 each",
         attacks: &["botnet:addresses=2000,attempts=6000,hits=30,at=20m"],
         learned: false,
+        sessions_only: false,
     },
 ];
 
@@ -78,7 +102,8 @@ impl Row {
         let offset = if self.learned { 0 } else { 9 * HOUR };
         // Past the next midnight: some rules run once a day.
         let midnight = ((offset + end).div_euclid(DAY) + 1) * DAY;
-        Episode { span: midnight - offset + HOUR, offset, attacks, ..Episode::default() }
+        let sessions_only = self.sessions_only;
+        Episode { span: midnight - offset + HOUR, offset, attacks, sessions_only, ..Episode::default() }
     }
 }
 
@@ -91,19 +116,28 @@ pub struct Quiet {
     /// People per thousand accounts, where a scenario takes them from everybody.
     per_thousand: Option<u32>,
     is_distorted: bool,
+    /// Whether the detector knows this tenant; its very first days if not.
+    pub learned: bool,
 }
 
 const fn quiet(name: &'static str, benign: &'static [&'static str]) -> Quiet {
-    Quiet { name, benign, per_thousand: None, is_distorted: false }
+    Quiet { name, benign, per_thousand: None, is_distorted: false, learned: true }
 }
 
 /// Every benign day. A carrier's shared addresses, and offices at their usual hours, are in all traffic.
-pub const BENIGN: [Quiet; 10] = [
+pub const BENIGN: [Quiet; 14] = [
     quiet("office rush, 400 people in 15 min", &["office-rush:at=12h"]),
     quiet("Monday morning: rush and 3x the traffic", &["office-rush:at=8h,for=45m", "spike:at=8h,for=2h,count=3"]),
     quiet("marketing spike, 5x for an hour", &["spike:at=12h"]),
     Quiet { per_thousand: Some(300), ..quiet("forced reset, 30 % of all in 10 h", &["forced-reset:at=8h"]) },
     quiet("an office's address changes", &["egress-change:at=9h"]),
+    quiet("an office moves to four addresses", &["egress-change:at=9h,count=4"]),
+    quiet("trade fair, 300 people in an hour", &["gathering:at=10h"]),
+    quiet("campus, 150 people in 10 min", &["gathering:at=9h,for=10m,count=150"]),
+    Quiet {
+        learned: false,
+        ..quiet("first days, an office rush each", &["office-rush:at=9h", "office-rush:at=33h", "gathering:at=36h"])
+    },
     quiet("stale password, every minute", &["stale-password:at=9h,for=24h,count=1440"]),
     quiet("nightly test, 20 accounts twice", &["nightly-test:at=3h"]),
     quiet("outage, 20 min", &["outage:at=12h"]),

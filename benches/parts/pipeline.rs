@@ -7,7 +7,7 @@ use authspike::clock::Clock;
 use authspike::detect::Config;
 use authspike::event::Timestamp;
 use authspike::log::memory::MemoryLog;
-use authspike::log::{Log, Partition, Record};
+use authspike::log::{Log, Partition};
 use authspike::metrics::Metrics;
 use authspike::normalize::attempt;
 use authspike::normalize::identifier::IdentifierKey;
@@ -65,9 +65,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
             },
             |(mut task, log)| {
                 for batch in lines.chunks(4096) {
-                    let records =
-                        batch.iter().map(|line| Record::Event(attempt::normalize(line, None, &key).unwrap().event));
-                    runtime.block_on(log.append(records.collect())).unwrap();
+                    let events = batch.iter().map(|line| attempt::normalize(line, None, &key).unwrap().event);
+                    runtime.block_on(log.append(events.collect())).unwrap();
                     task.step(Duration::ZERO).unwrap();
                 }
             },

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::{Faults, Loaded};
 use crate::event::Timestamp;
 use crate::metrics::ConfigMetrics;
-use crate::pipeline::Settings;
+use crate::pipeline::Tasks;
 
 /// Reads file, environment and flags as at the start.
 pub type Read = Arc<dyn Fn() -> Result<Loaded, Faults> + Send + Sync>;
@@ -25,8 +25,7 @@ pub struct Reload {
     /// What the program was started with: what needs a restart is still as it is here.
     pub(super) started: Loaded,
     pub(super) read: Read,
-    /// Of every task.
-    pub(super) settings: Vec<Settings>,
+    pub(super) tasks: Tasks,
     pub(super) metrics: ConfigMetrics,
     pub(super) clock: Clock,
 }
@@ -69,11 +68,9 @@ impl Reload {
         };
         let read_at = self.clock.now();
         self.warn_of_restart(&loaded);
-        for settings in &self.settings {
-            if !settings.put_in_force(loaded.config.detect.clone()).await {
-                tracing::error!("a detector has ended; the configuration was not changed");
-                return false;
-            }
+        if !self.tasks.put_in_force(&loaded.config.detect).await {
+            tracing::error!("a detector has ended; the configuration was not changed");
+            return false;
         }
         self.metrics.loaded_seconds.set(seconds(read_at));
         tracing::info!("the configuration is in force");

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{Loaded, Secrets};
+use crate::config::{Config, Loaded, Secrets};
 use crate::secret::Secret;
 use crate::simulate::post::{Credential, Pace, Poster, Target};
 use crate::simulate::render::Renderer;
@@ -44,6 +44,9 @@ impl Demo {
         loaded.config.data_dir.push("demo");
         // A demonstration is nobody's alert.
         loaded.config.sinks = loaded.config.sinks.here();
+        // On this machine alone, whatever the real one runs on.
+        loaded.config.kafka = Config::default().kafka;
+        loaded.config.roles = Config::default().roles;
         let admin_tokens = std::mem::take(&mut loaded.secrets.admin_tokens);
         loaded.secrets = Secrets { attempts_tokens: vec![token.clone()], admin_tokens, ..Secrets::default() };
         Ok(Self { token })

@@ -17,8 +17,8 @@ use super::{Exit, explain};
 use crate::clock::Stopwatch;
 use crate::config::{self, Environment, Flags, Need, identifier_key};
 use crate::detect::{self, Subject};
+use crate::event::AuthEvent;
 use crate::finding::{Finding, Lifecycle};
-use crate::log::Record;
 use crate::logging;
 use crate::pipeline::Answer;
 
@@ -96,7 +96,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
         Judge { engine: Engine::open(&config)?, json: args.json, explain: args.explain, bar: bar.clone(), out };
 
     let watch = Stopwatch::start();
-    let (send, receive) = sync_channel::<Vec<Record>>(BATCHES_WAITING);
+    let (send, receive) = sync_channel::<Vec<AuthEvent>>(BATCHES_WAITING);
     let (read, closed) = std::thread::scope(|scope| {
         let (files, bar, key) = (&args.files, &bar, &key);
         let reader = scope.spawn(move || {
@@ -150,7 +150,7 @@ struct Judge {
 }
 
 impl Judge {
-    fn run(&mut self, batches: &std::sync::mpsc::Receiver<Vec<Record>>) -> anyhow::Result<(Counts, Vec<Answer>)> {
+    fn run(&mut self, batches: &std::sync::mpsc::Receiver<Vec<AuthEvent>>) -> anyhow::Result<(Counts, Vec<Answer>)> {
         let mut counts = Counts::new();
         while let Ok(batch) = batches.recv() {
             let found = self.engine.feed(batch).context("cannot judge")?;

@@ -72,9 +72,10 @@ async fn serve(mut loaded: Loaded, read: Option<Read>) -> anyhow::Result<Exit> {
     let deadline = Duration::from_secs(loaded.config.shutdown_seconds);
     let demo = read.is_none().then(|| demo::Demo::prepare(&mut loaded)).transpose()?;
     let app = App::build(&loaded.config, loaded.secrets.clone()).await?;
-    tracing::info!(ingest = %app.ingest_addr(), admin = %app.admin_addr(), "listening");
-    if let Some(demo) = demo {
-        demo.start(app.ingest_addr(), app.admin_addr(), shutdown.requested.clone())?;
+    let ingest = app.ingest_addr().map(tracing::field::display);
+    tracing::info!(ingest, admin = %app.admin_addr(), "listening");
+    if let (Some(demo), Some(ingest)) = (demo, app.ingest_addr()) {
+        demo.start(ingest, app.admin_addr(), shutdown.requested.clone())?;
     }
     let reload = read.zip(hangups).map(|(read, hangups)| {
         let stop = shutdown.requested.clone();

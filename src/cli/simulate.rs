@@ -28,15 +28,15 @@ Examples:
     --to http://127.0.0.1:8080 --now
 
 Attacks: stuffing, botnet, wide-botnet, proxies, low-and-slow, drip, network, ipv6, carrier-nat, office, spraying, \
-guessing, distributed-guessing, enumeration. Each takes :key=value,… with the keys at, for (spans: 90s, 10m, 6h, 2d), \
+guessing, distributed-guessing, enumeration, fan-out. Each takes :key=value,… with the keys at, for (spans: 90s, 10m, 6h, 2d), \
 attempts, addresses, hits (accounts broken into), known (share of the tried list that exists; not for spraying and \
-guessing), accounts (spraying), origin (anywhere, one-network, one-slash-64, one-slash-48, homes, carrier, office), \
-growth (0.25: a quarter faster each day), padding (share of tries that are sign-ins to accounts of the attacker's own), \
+guessing), accounts (spraying), origin (anywhere, one-network, one-slash-64, one-slash-56, one-slash-48, homes, carrier, \
+office), growth (0.25: a quarter faster each day), padding (share of tries that are sign-ins to accounts of the attacker's own), \
 limit (tries of an address and minute before 429), hosts (attacks with one number have the same addresses). Without `at` \
 it begins in the middle.
 
-Benign scenarios: office-rush, stale-password, nightly-test, outage, spike, forced-reset, egress-change, with the keys \
-at, for, count.
+Benign scenarios: office-rush, stale-password, nightly-test, outage, spike, forced-reset, egress-change, gathering, with \
+the keys at, for, count.
 
 --to sends with the first of AUTHSPIKE_ATTEMPTS_TOKEN, else of AUTHSPIKE_ATTEMPTS_SECRET; the exit code is 1 if an \
 attempt was refused. --truth gets one line for each attempt of a scenario: id, scenario, hostile, ip, account, hit.";

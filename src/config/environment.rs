@@ -86,6 +86,8 @@ impl Environment {
                 continue;
             }
             let key = key.to_ascii_lowercase();
+            // The one key that every container of a fleet sets has a short name of its own.
+            let key = if key == "kafka_brokers" { "kafka__brokers" } else { &key };
             let path: Vec<&str> = key.split("__").collect();
             if let Some(value) = self.get(&shown, faults) {
                 layers.push(Layer::guessed(&shown, &path, value));

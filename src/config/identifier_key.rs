@@ -11,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 
 use crate::normalize::identifier::IdentifierKey;
+use crate::secret::Secret;
 
 /// The file's name inside the data directory.
 pub const FILE: &str = "identifier.key";
@@ -43,6 +44,28 @@ pub enum KeyError {
     /// The system has no randomness to give.
     #[error("no random bytes: {0}")]
     Random(getrandom::Error),
+}
+
+/// The key written as 64 hexadecimal digits.
+#[must_use]
+pub fn parse(secret: &Secret) -> Option<IdentifierKey> {
+    let digits = secret.expose().as_bytes();
+    let mut key = [0; IdentifierKey::BYTES];
+    if digits.len() != 2 * key.len() || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    for (byte, pair) in key.iter_mut().zip(digits.as_chunks::<2>().0) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(IdentifierKey::new(&key))
+}
+
+/// The key that was given, or that of `data_dir`, made at the first start.
+///
+/// # Errors
+/// See [`KeyError`].
+pub fn of(data_dir: &Path, given: Option<&Secret>) -> Result<IdentifierKey, KeyError> {
+    given.and_then(parse).map_or_else(|| load_or_create(data_dir), Ok)
 }
 
 /// The key of `data_dir`, made at the first start.
@@ -134,6 +157,18 @@ mod tests {
         let mode = std::fs::metadata(data.join(FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(&data).unwrap().count(), 1, "the draft is gone");
+    }
+
+    #[test]
+    fn a_key_from_the_environment_is_64_digits() {
+        let digits = "00ff".repeat(16);
+        assert_eq!(
+            hash(&parse(&Secret::new(digits.clone())).unwrap()),
+            hash(&parse(&Secret::new(digits.to_uppercase())).unwrap())
+        );
+        for wrong in [&digits[1..], "", &format!("{digits}0"), &"zz".repeat(32), &"+f".repeat(32)] {
+            assert!(parse(&Secret::new(wrong)).is_none(), "{wrong}");
+        }
     }
 
     #[test]

@@ -45,6 +45,11 @@ impl Layer {
         Self { name: name.to_owned(), keys: nest(key, value), raw: Some(text.to_owned()) }
     }
 
+    /// One key that is a list of strings.
+    pub(super) fn list(name: &str, key: &[impl AsRef<str>], items: &[&str]) -> Self {
+        Self { name: name.to_owned(), keys: nest(key, Value::from(items.to_vec())), raw: None }
+    }
+
     /// One key that is a string.
     pub(super) fn text(name: &str, key: &[impl AsRef<str>], text: &str) -> Self {
         Self { name: name.to_owned(), keys: nest(key, Value::from(text)), raw: None }

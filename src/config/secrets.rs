@@ -12,6 +12,7 @@ use std::path::Path;
 use super::environment::Environment;
 use super::faults::Fault;
 use super::layer::read_limited;
+use crate::log::kafka;
 use crate::secret::Secret;
 use crate::sinks;
 use crate::sinks::credential::{self, Variables};
@@ -28,8 +29,23 @@ pub const ATTEMPTS: &str = "AUTHSPIKE_ATTEMPTS_SECRET";
 pub const ATTEMPTS_TOKEN: &str = "AUTHSPIKE_ATTEMPTS_TOKEN";
 /// Bearer token for the admin listener.
 pub const ADMIN_TOKEN: &str = "AUTHSPIKE_ADMIN_TOKEN";
+/// The key under which identifiers are hashed, 64 hexadecimal digits: the same for every receiver of a fleet.
+pub const IDENTIFIER_KEY: &str = "AUTHSPIKE_IDENTIFIER_KEY";
+/// Password of `sasl.username` on Kafka.
+pub const KAFKA_SASL_PASSWORD: &str = "AUTHSPIKE_KAFKA_SASL_PASSWORD";
+/// Password of the file in `ssl.key.location`.
+pub const KAFKA_SSL_KEY_PASSWORD: &str = "AUTHSPIKE_KAFKA_SSL_KEY_PASSWORD";
 
-const NAMES: [&str; 5] = [CLERK_WEBHOOK, CLERK_WEBHOOK_ALIAS, ATTEMPTS, ATTEMPTS_TOKEN, ADMIN_TOKEN];
+const NAMES: [&str; 8] = [
+    CLERK_WEBHOOK,
+    CLERK_WEBHOOK_ALIAS,
+    ATTEMPTS,
+    ATTEMPTS_TOKEN,
+    ADMIN_TOKEN,
+    IDENTIFIER_KEY,
+    KAFKA_SASL_PASSWORD,
+    KAFKA_SSL_KEY_PASSWORD,
+];
 const FILE_SUFFIX: &str = "_FILE";
 
 /// Rotation needs two; ten leave room for a secret per sender. Each is tried on every request, so there is a bound.
@@ -46,6 +62,10 @@ pub struct Secrets {
     pub attempts_tokens: Vec<Secret>,
     /// Verify requests to the admin listener.
     pub admin_tokens: Vec<Secret>,
+    /// Hashes identifiers, instead of the key in the data directory.
+    pub identifier_key: Option<Secret>,
+    /// Prove who we are to Kafka.
+    pub kafka: kafka::Secrets,
     /// What the sections of the sinks name, by variable.
     pub sinks: Variables,
 }
@@ -72,6 +92,16 @@ impl Secrets {
         )
     }
 
+    /// What to do when a receiver of a fleet has no key of its own.
+    #[must_use]
+    pub(super) fn no_identifier_key() -> Fault {
+        let what = format!(
+            "{IDENTIFIER_KEY} is not set: on Kafka every receiver must hash identifiers under the same key, or one person \
+             looks like several; make one with openssl rand -hex 32"
+        );
+        Fault::new("environment", None, what)
+    }
+
     pub(super) fn read(environment: &Environment, faults: &mut Vec<Fault>) -> Self {
         let mut clerk_webhook = read_one(environment, CLERK_WEBHOOK, faults);
         for secret in read_one(environment, CLERK_WEBHOOK_ALIAS, faults) {
@@ -89,6 +119,11 @@ impl Secrets {
             attempts,
             attempts_tokens: read_one(environment, ATTEMPTS_TOKEN, faults),
             admin_tokens: read_one(environment, ADMIN_TOKEN, faults),
+            identifier_key: identifier_key(environment, faults),
+            kafka: kafka::Secrets {
+                sasl_password: read_single(environment, KAFKA_SASL_PASSWORD, faults),
+                ssl_key_password: read_single(environment, KAFKA_SSL_KEY_PASSWORD, faults),
+            },
             sinks: Variables::new(),
         }
     }
@@ -143,6 +178,25 @@ pub fn for_asking(environment: &Environment) -> Result<Option<Secret>, super::Fa
     let mut faults = Vec::new();
     let token = read_one(environment, ADMIN_TOKEN, &mut faults).into_iter().next();
     if faults.is_empty() { Ok(token) } else { Err(super::Faults(faults)) }
+}
+
+/// A key that can be used, or a fault.
+fn identifier_key(environment: &Environment, faults: &mut Vec<Fault>) -> Option<Secret> {
+    let secret = read_single(environment, IDENTIFIER_KEY, faults)?;
+    if super::identifier_key::parse(&secret).is_none() {
+        let what = "must be 64 hexadecimal digits: openssl rand -hex 32";
+        faults.push(Fault::new("environment", Some(IDENTIFIER_KEY.to_owned()), what.to_owned()));
+    }
+    Some(secret)
+}
+
+/// A secret of which there can be only one.
+fn read_single(environment: &Environment, name: &str, faults: &mut Vec<Fault>) -> Option<Secret> {
+    let mut secrets = read_one(environment, name, faults);
+    if secrets.len() > 1 {
+        faults.push(Fault::new(name, None, "holds several secrets: it can be one only"));
+    }
+    secrets.pop()
 }
 
 fn read_one(environment: &Environment, name: &str, faults: &mut Vec<Fault>) -> Vec<Secret> {

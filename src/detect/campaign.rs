@@ -43,6 +43,8 @@ impl Detector {
             Counter::Account
             | Counter::AddressCodes
             | Counter::AccountCodes
+            | Counter::AddressFanOut
+            | Counter::NetworkFanOut
             | Counter::Tenant
             | Counter::TenantLocks
             | Counter::TenantOutage => None,
@@ -77,13 +79,15 @@ impl Detector {
         }
     }
 
-    /// Several addresses of one network were found: from now on it is the network that attacks.
-    pub(super) fn promote(&mut self, parties: &Parties, at: Timestamp, found: &mut Vec<Finding>) {
+    /// Several addresses of one network were found, the last of them by `judged`: from now on it is the network that attacks.
+    pub(super) fn promote(&mut self, judged: Counter, parties: &Parties, at: Timestamp, found: &mut Vec<Finding>) {
         let Some(network) = parties.network.filter(|network| !self.of_key.contains_key(network)) else { return };
         let of_network = |episode: &&Episode| episode.key.counter == Counter::Address && episode.is_of(&network);
         if self.episodes.values().filter(of_network).count() < PROMOTING_ADDRESSES {
             return;
         }
+        let counter = if judged.is_fan_out() { Counter::NetworkFanOut } else { Counter::Network };
+        let network = network.of(counter);
         if let Some(place) = self.entities.find(&network, network.hash()) {
             self.open_entity(place, Span::Fast, at, None, found);
         }
@@ -101,6 +105,7 @@ impl Detector {
                 && key.tenant == parties.tenant
                 && episode.opened_at() >= since
                 && episode.is_strange()
+                && !episode.is_fan_out()
                 && episode.correlation().is_none()
         };
         let fresh: Vec<&Episode> = self.episodes.values().filter(|episode| is_fresh(episode)).collect();

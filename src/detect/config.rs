@@ -54,6 +54,11 @@ pub struct Config {
     pub code_minimum: u64,
     /// The same over a day.
     pub code_day_minimum: u64,
+    /// Accounts with a history that are signed in to from one address, in five minutes, from where and with a kind of device
+    /// they were never used: fewer are never a finding. Of a network it takes twice as many.
+    pub fan_out_minimum: u64,
+    /// The same over a day.
+    pub fan_out_day_minimum: u64,
     /// Independent failures of a tenant from networks where nobody signs in, in five minutes, fewer of which are never a
     /// distributed attack; the same number of locked accounts is never a wave of lock-outs.
     pub tenant_minimum: u64,
@@ -100,6 +105,8 @@ impl Default for Config {
             account_networks: 5,
             code_minimum: 8,
             code_day_minimum: 25,
+            fan_out_minimum: 10,
+            fan_out_day_minimum: 20,
             tenant_minimum: 20,
             quiet_minutes: 15,
             day_quiet_minutes: 180,
@@ -161,6 +168,8 @@ impl Config {
         check((2..=32).contains(&self.account_networks), "account_networks: must be from 2 to 32");
         check((3..=200).contains(&self.code_minimum), "code_minimum: must be from 3 to 200");
         check((3..=2000).contains(&self.code_day_minimum), "code_day_minimum: must be from 3 to 2000");
+        check((5..=30).contains(&self.fan_out_minimum), "fan_out_minimum: must be from 5 to 30");
+        check((5..=1000).contains(&self.fan_out_day_minimum), "fan_out_day_minimum: must be from 5 to 1000");
         check((5..=100_000).contains(&self.tenant_minimum), "tenant_minimum: must be from 5 to 100000");
         check((1..=1440).contains(&self.quiet_minutes), "quiet_minutes: must be from 1 to 1440");
         check((1..=1440).contains(&self.day_quiet_minutes), "day_quiet_minutes: must be from 1 to 1440");
@@ -200,8 +209,20 @@ impl Config {
             account_networks: self.account_networks,
             address_codes: codes,
             account_codes: codes,
+            address_fan_out: self.fan_out(1),
+            network_fan_out: self.fan_out(2),
             tenant_minimum: self.tenant_minimum,
         }
+    }
+
+    /// Of something that it takes `times` as many for as for an address. The ceilings are as far above the minimum as those
+    /// of failures, within what the windows tell apart.
+    fn fan_out(&self, times: u64) -> [Limits; 2] {
+        let (fast, day) = (self.fan_out_minimum * times, self.fan_out_day_minimum * times);
+        [
+            Limits { minimum: fast, ceiling: (fast * 8).min(distinct::MAX_64), factor: self.factor },
+            Limits { minimum: day, ceiling: day * 8, factor: self.day_factor },
+        ]
     }
 
     /// A sixteenth for first contacts, a quarter for who signed in from where, five eighths for entities; the rest is for

@@ -8,6 +8,7 @@
 use super::Detector;
 use super::allow::Exempt;
 use super::cold::Contact;
+use super::device::Device;
 use super::entity::Entity;
 use super::familiar::Familiar;
 use super::key::{Counter, Key, pair};
@@ -27,7 +28,7 @@ pub(super) struct Parties {
     pub(super) address: Option<Key>,
     pub(super) network: Option<Key>,
     pub(super) account: Option<Key>,
-    exempt: Exempt,
+    pub(super) exempt: Exempt,
     /// Bits of the account, or of what tells one person from the next where none is known.
     pub(super) who: u64,
 }
@@ -89,13 +90,14 @@ impl Detector {
         let places @ [_, _, account] =
             shares.map(|share| share.and_then(|share| self.entities.find(&share.key, share.hash)));
         let strange_network = parties.network.is_some_and(|network| !self.familiar.contains(network.hash()));
-        let met = Met::of(&self.familiar, &parties, outcome);
+        let met = Met::of(&self.familiar, &parties, &sign_in);
         // Nor is what is allowed a sign of an attack on the tenant.
         sign_in.strange = strange_network && !parties.exempt.address;
         sign_in.novel = met.novel;
+        sign_in.stranger = met.is_stranger();
         self.recent.push(sign_in);
 
-        let credit = outcome == Outcome::Success && self.earns_credit(account);
+        let credit = outcome == Outcome::Success && !met.is_stranger() && self.earns_credit(account);
         let mut is_late = false;
         let mut independent = false;
         let mut address_in_episode = false;
@@ -122,6 +124,9 @@ impl Detector {
             }
             in_episode |= !share.key.counter.is_account() && entity.is_in_episode();
         }
+        if met.known && met.novel && !parties.exempt.address {
+            in_episode |= self.count_newcomer(&parties, met.is_stranger(), at, found);
+        }
         self.stats.late += u64::from(is_late);
         if outcome == Outcome::Success {
             self.redeem_codes(&parties, bucket);
@@ -134,7 +139,8 @@ impl Detector {
         }
     }
 
-    /// Whether a success speaks for the address it came from: not if its account signs in from a dozen networks today.
+    /// Whether a success speaks for the address it came from: not if its account signs in from a dozen networks today. (Nor
+    /// if it is a stranger's.)
     fn earns_credit(&self, account: Option<u32>) -> bool {
         let networks =
             account.and_then(|place| self.entities.get(place)).map_or(0, |account| account.window.day().succeeding);
@@ -166,16 +172,20 @@ impl Detector {
         if met.novel && self.is_suspected(parties) {
             return;
         }
+        if let (true, Some(tenant)) = (met.known, self.tenants.get_mut(usize::from(parties.tenant))) {
+            tenant.devices.count(at, met.novel, met.known_device);
+        }
         self.familiar.add(pair(account.hash(), network.hash()), at);
-        self.familiar.add(account.hash(), at);
+        // A stranger's device is his owner's once it is used where the account is at home, which is there from now on.
+        self.familiar.meet(account.hash(), met.device.filter(|_| !met.is_stranger()), at);
         // Somebody who has signed in before vouches for a network; while the tenant is new, everybody does.
         if credit && (met.known || self.learning(parties.tenant) == Learning::Learning) {
             self.familiar.add(network.hash(), at);
         }
     }
 
-    /// The entity's place. Only what a counter counts, and successes, admit a new one: the rest means something only where
-    /// something is known.
+    /// The entity's place, `before` if that is still it. Only what a counter counts, and successes, admit a new one: the
+    /// rest means something only where something is known.
     fn place(
         &mut self,
         share: &Share,
@@ -217,25 +227,39 @@ impl Detector {
     }
 }
 
-/// What was known of an account before its event.
-#[derive(Clone, Copy, Debug, Default)]
+/// What was known of an account that got its password right, before its event; of others nothing is asked.
+#[derive(Clone, Copy, Debug)]
 struct Met {
+    device: Option<Device>,
     /// It has signed in before, from anywhere.
     known: bool,
-    /// It got its password right and had never signed in from this network.
+    /// And with such a device.
+    known_device: bool,
+    /// It had never signed in from this network.
     novel: bool,
 }
 
 impl Met {
-    fn of(familiar: &Familiar, parties: &Parties, outcome: Outcome) -> Self {
-        let right_password = matches!(outcome, Outcome::Success | Outcome::PasswordCorrectStopped);
+    fn of(familiar: &Familiar, parties: &Parties, sign_in: &SignIn) -> Self {
+        let right_password = matches!(sign_in.outcome, Outcome::Success | Outcome::PasswordCorrectStopped);
         match (right_password, parties.account, parties.network) {
-            (true, Some(account), Some(network)) => Self {
-                known: familiar.contains(account.hash()),
-                novel: !familiar.contains(pair(account.hash(), network.hash())),
-            },
-            _ => Self::default(),
+            (true, Some(account), Some(network)) => {
+                let device = Device::of(sign_in.user_agent.as_deref());
+                let known = familiar.knows(account.hash(), device);
+                Self {
+                    device: Some(device),
+                    known: known.is_some(),
+                    known_device: known == Some(true),
+                    novel: !familiar.contains(pair(account.hash(), network.hash())),
+                }
+            }
+            _ => Self { device: None, known: false, known_device: false, novel: false },
         }
+    }
+
+    /// Its owner signs in elsewhere and with other devices: who got in may be somebody else.
+    const fn is_stranger(self) -> bool {
+        self.known && self.novel && !self.known_device
     }
 }
 

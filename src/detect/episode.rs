@@ -12,14 +12,15 @@ mod compromise;
 
 use super::heavy::HeavyHitters;
 use super::key::{Counter, Key};
+use super::narrow::Narrow;
 use super::recent::SignIn;
 use super::rules::Span;
 use super::shape::{self, Figures};
 use super::tally::{Distinct, OF_ENTITY, OF_TENANT};
 use crate::event::{Address, Network, Outcome, Tenant, Timestamp};
 use crate::finding::{
-    self, BaselineEvidence, Entity, EntityKind, Evidence, Finding, Lifecycle, Likelihood, Severity, Shape, Totals,
-    WindowEvidence,
+    self, BaselineEvidence, Entity, EntityKind, Evidence, Finding, Lifecycle, Likelihood, Rule, Severity, Shape,
+    Totals, WindowEvidence,
 };
 use compromise::{Compromises, pair_of};
 
@@ -38,6 +39,7 @@ const CRITICAL_COMPROMISED: u64 = 3;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Episode {
     pub(crate) key: Key,
+    rule: Rule,
     pub(crate) span: Span,
     tenant: Tenant,
     entity: Entity,
@@ -71,6 +73,8 @@ pub(crate) struct Episode {
     pairs: Distinct,
     networks: HeavyHitters<String>,
     networks_seen: Distinct,
+    /// Where in an IPv6 network its addresses lie.
+    narrow: Narrow,
     reasons: HeavyHitters<String>,
     user_agents: HeavyHitters<String>,
     compromised: Compromises,
@@ -82,6 +86,7 @@ pub(crate) struct Episode {
 #[derive(Clone, Debug)]
 pub(crate) struct Opening {
     pub(crate) key: Key,
+    pub(crate) rule: Rule,
     pub(crate) span: Span,
     pub(crate) tenant: Tenant,
     pub(crate) entity: Entity,
@@ -103,12 +108,13 @@ impl Episode {
     pub(crate) fn open(opening: Opening) -> Self {
         let capacity = if opening.key.counter.kind() == EntityKind::Tenant { OF_TENANT } else { OF_ENTITY };
         let distinct = || Distinct::new(capacity);
-        let Opening { key, span, tenant, entity, correlation, network, strange, peak, only: _, baseline, now } =
+        let Opening { key, rule, span, tenant, entity, correlation, network, strange, peak, only: _, baseline, now } =
             opening;
         Self {
             key,
+            rule,
             span,
-            finding_id: finding::finding_id(&tenant, key.counter.rule(), &entity, peak.start),
+            finding_id: finding::finding_id(&tenant, rule, &entity, peak.start),
             tenant,
             entity,
             revision: 0,
@@ -117,11 +123,13 @@ impl Episode {
             strange,
             severity: if key.counter == Counter::TenantOutage { Severity::Low } else { Severity::Medium },
             shape: match key.counter {
+                _ if rule == Rule::SuccessFanOut => Shape::SuccessFanOut,
                 Counter::Account => Shape::PasswordGuessing,
                 Counter::AddressCodes | Counter::AccountCodes => Shape::CodeFlood,
                 Counter::TenantLocks => Shape::LockoutWave,
                 Counter::TenantOutage => Shape::Outage,
                 Counter::Address | Counter::Network | Counter::Tenant => Shape::CredentialStuffing,
+                Counter::AddressFanOut | Counter::NetworkFanOut => Shape::SuccessFanOut,
             },
             started_at: peak.start,
             first_seen_at: peak.end,
@@ -141,6 +149,7 @@ impl Episode {
             pairs: distinct(),
             networks: HeavyHitters::new(MAX_COUNTED),
             networks_seen: distinct(),
+            narrow: Narrow::default(),
             reasons: HeavyHitters::new(MAX_COUNTED),
             user_agents: HeavyHitters::new(MAX_COUNTED),
             compromised: Compromises::new(capacity),
@@ -168,9 +177,14 @@ impl Episode {
         if self.key.counter == Counter::Address { ip.parse().ok().map(Address::of) } else { None }
     }
 
-    /// An address with a finding of its own is part of this attack.
+    /// An address is part of this attack.
     pub(crate) fn take_part(&mut self, address: Address) {
-        self.addresses.add(Key::address(0, address).bits(), || address.to_string());
+        let hash = Key::address(0, address).bits();
+        // Past those that are told apart, by attempts: they lie where the addresses do.
+        if self.key.counter.kind() == EntityKind::Network && !self.addresses.contains(hash) {
+            self.narrow.add(address.first());
+        }
+        self.addresses.add(hash, || address.to_string());
     }
 
     /// It turns out to be part of a larger attack; its next revision says so.
@@ -191,6 +205,16 @@ impl Episode {
     /// Whether it is about an address of `network`.
     pub(crate) fn is_of(&self, network: &Key) -> bool {
         self.network.as_ref() == Some(network)
+    }
+
+    /// Whether strangers who got in opened it, not failures.
+    pub(crate) fn is_fan_out(&self) -> bool {
+        self.rule == Rule::SuccessFanOut
+    }
+
+    /// Whether the event is what it is about.
+    pub(crate) fn counts(&self, sign_in: &SignIn) -> bool {
+        if self.is_fan_out() { sign_in.stranger } else { self.key.counter.counts(sign_in.outcome) }
     }
 
     pub(crate) const fn is_closed(&self) -> bool {
@@ -244,7 +268,7 @@ impl Episode {
             | Outcome::SessionEnded
             | Outcome::Other => {}
         }
-        if sign_in.outcome != Outcome::Failure && self.key.counter.counts(sign_in.outcome) {
+        if sign_in.outcome != Outcome::Failure && self.counts(sign_in) {
             self.absorb_parties(sign_in, address);
         }
         self.absorb_compromise(sign_in, address);
@@ -272,7 +296,7 @@ impl Episode {
             if self.addresses.contains(hash) && !self.pairs.contains(pair) {
                 self.busy.add(hash, String::new);
             }
-            self.addresses.add(hash, || address.to_string());
+            self.take_part(address);
             self.pairs.add(pair, String::new);
         }
         if let Some(ip) = sign_in.ip
@@ -326,6 +350,7 @@ impl Episode {
     fn likelihoods(&self) -> Vec<Likelihood> {
         shape::likelihoods(&Figures {
             counter: self.key.counter,
+            is_fan_out: self.is_fan_out(),
             totals: self.totals,
             accounts: self.accounts.total(),
             code_failures: self.code_failures,
@@ -361,7 +386,7 @@ impl Episode {
             lifecycle,
             at: self.last_emitted_at,
             tenant: self.tenant.clone(),
-            rule: self.key.counter.rule(),
+            rule: self.rule,
             entity: self.entity.clone(),
             shape: self.shape,
             severity: self.severity,
@@ -391,6 +416,7 @@ impl Episode {
             suspected_total: self.suspected.total(),
             networks: self.networks.shown(MAX_SHOWN),
             networks_total: self.networks_seen.total(),
+            within: self.narrow.within(&self.key).map(|within| within.to_string()),
             folded_total: self.folded,
             shapes: self.likelihoods(),
         }

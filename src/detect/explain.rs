@@ -114,7 +114,7 @@ impl Detector {
         let Some(tenant) = self.tenants.get(usize::from(key.tenant)) else { return Vec::new() };
         let Some(mut state) = known else {
             // What is allowed leaves no trace; the list itself is the answer. Codes are the same entity's second aspect.
-            let allowed = allowed.filter(|_| !key.counter.is_codes());
+            let allowed = allowed.filter(|_| !key.counter.is_codes() && !key.counter.is_fan_out());
             return allowed.and_then(|why| self.explain_untraced(key, entity, why)).into_iter().collect();
         };
         let now = self.watermark.now();
@@ -126,6 +126,7 @@ impl Detector {
             let judged = self.judgement(&state, span, now)?;
             let judged = Judgement { reported: judged.reported && !is_open, ..judged };
             let (failures, distinct, successes) = match span {
+                _ if key.counter.is_fan_out() => (judged.count, judged.count, judged.succeeding + judged.count),
                 Span::Fast if !key.counter.is_account() => (counts.failures, counts.distinct, counts.successes),
                 Span::Fast => (judged.count, counts.distinct, counts.successes),
                 Span::Day => (judged.count, judged.count, state.window.day().successes),
@@ -187,7 +188,7 @@ impl Detector {
             succeeding: judged.succeeding,
             excused: rounded(if key.counter.is_account() { 0.0 } else { judged.excused() }, 10.0),
             spread: match (key.counter, judged.span) {
-                (Counter::Network, Span::Fast) | (Counter::Account, _) => judged.spread,
+                (Counter::Network | Counter::NetworkFanOut, Span::Fast) | (Counter::Account, _) => judged.spread,
                 // A day does not keep the addresses of a network apart.
                 _ => 0,
             },
@@ -196,7 +197,7 @@ impl Detector {
     }
 
     fn episode_of(&self, key: &Key) -> Option<&Episode> {
-        self.of_key.get(key).and_then(|id| self.episodes.get(id))
+        self.of_key.get(&key.of(key.counter.told_as())).and_then(|id| self.episodes.get(id))
     }
 
     fn finding_of(&self, key: &Key) -> Option<Uuid> {
@@ -217,14 +218,24 @@ fn keys(subject: &Subject, place: u16) -> Vec<(Key, Entity, Subject)> {
         let network = Network::of(ip);
         (Key::network(place, network), entity(EntityKind::Network, network.to_string()), Subject::Network(ip))
     };
+    let strangers = |(key, entity, whole): &(Key, Entity, Subject)| {
+        let counter = key.counter.fan_out();
+        counter.map(|counter| (key.of(counter), entity.clone(), whole.clone()))
+    };
     match subject {
         Subject::Address(ip) => {
             let address = Address::of(*ip);
             let (key, named) = (Key::address(place, address), entity(EntityKind::Ip, address.to_string()));
             let codes = (key.of(Counter::AddressCodes), named.clone(), subject.clone());
-            vec![(key, named, subject.clone()), codes, network(*ip)]
+            let (address, network) = ((key, named, subject.clone()), network(*ip));
+            let fan_outs = [strangers(&address), strangers(&network)].into_iter().flatten();
+            [address, codes, network].into_iter().chain(fan_outs).collect()
         }
-        Subject::Network(ip) => vec![network(*ip)],
+        Subject::Network(ip) => {
+            let network = network(*ip);
+            let fan_out = strangers(&network);
+            std::iter::once(network).chain(fan_out).collect()
+        }
         Subject::Account(account) => {
             let (key, named) = (Key::account(place, account), entity(EntityKind::Account, account.to_string()));
             let codes = (key.of(Counter::AccountCodes), named.clone(), subject.clone());
@@ -245,6 +256,9 @@ fn because(verdict: Verdict, judged: &Judgement<'_>, allowed: Option<&str>) -> S
         ),
         Verdict::Spike => format!("{count} is at or above the threshold of {threshold}"),
         Verdict::BelowMinimum => format!("{count} is below the minimum of {}: too few to matter", limits.minimum),
+        Verdict::SharedAddress if judged.counter.is_fan_out() => {
+            format!("among so many who get in, {count} may well be new there with a new device: a shared address")
+        }
         Verdict::SharedAddress => format!("the accounts that get in explain the {count} that fail: a shared address"),
         Verdict::OneAddress => "fewer than three addresses of it take part: each is judged by itself".to_owned(),
         Verdict::WithinFactor => format!("{count} is not enough times normal; {threshold} would be"),

@@ -1,15 +1,18 @@
-//! Who has signed in before, and from where: membership over the last month.
+//! Who has signed in before, from where and with what: membership over the last month.
 //!
 //! Invariant: bounded by the entries given; a member is remembered for at least 30 days after it was last added unless the
 //! set had to turn over early, which [`Familiar::span`] says. Forgetting makes a sign-in look new, never the other way.
 //!
-//! Two generations of 64-bit hashes; when the current one is 30 days old or full, it becomes the previous one.
+//! Two generations of 64-bit words; when the current one is 30 days old or full, it becomes the previous one. An account is
+//! 40 bits of its hash (of three million accounts, three in a million strangers are taken for one of them) and a bit for
+//! each kind of device it was used with, so that both cost one look-up and no further memory.
 
 use std::hash::{BuildHasher, Hasher};
 
-use hashbrown::HashSet;
+use hashbrown::{HashSet, HashTable};
 use serde::{Deserialize, Serialize};
 
+use super::device::Device;
 use crate::event::Timestamp;
 
 /// How long a member is remembered at least.
@@ -20,28 +23,93 @@ const ENTRY_BYTES: usize = 20;
 /// A set of hashes with a month's memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Familiar {
-    current: HashSet<u64, Unmixed>,
-    previous: HashSet<u64, Unmixed>,
+    current: Generation,
+    previous: Generation,
     since: Timestamp,
     span: i64,
     max: usize,
 }
 
+/// Whoever was met within one generation.
+#[derive(Clone, Debug, Default)]
+struct Generation {
+    members: HashSet<u64, Unmixed>,
+    accounts: HashTable<u64>,
+}
+
 /// What a snapshot keeps, sorted, so that equal sets give equal bytes.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Saved {
-    current: Vec<u64>,
-    previous: Vec<u64>,
+    current: SavedGeneration,
+    previous: SavedGeneration,
     since: Timestamp,
     span: i64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedGeneration {
+    members: Vec<u64>,
+    accounts: Vec<u64>,
+}
+
+impl Generation {
+    fn len(&self) -> usize {
+        self.members.len() + self.accounts.len()
+    }
+
+    fn devices(&self, account: u64) -> Option<u64> {
+        self.accounts.find(hash_of(account), |word| is_of(*word, account)).map(|word| word & DEVICES)
+    }
+
+    fn meet(&mut self, account: u64, device: Option<Device>) {
+        let device = device.map_or(0, Device::bit);
+        if let Some(word) = self.accounts.find_mut(hash_of(account), |word| is_of(*word, account)) {
+            *word |= device;
+        } else {
+            let word = account & !DEVICES | device;
+            self.accounts.insert_unique(hash_of(account), word, |word| hash_of(*word));
+        }
+    }
+
+    fn save(&self) -> SavedGeneration {
+        let sorted = |all: &mut dyn Iterator<Item = u64>| {
+            let mut all: Vec<u64> = all.collect();
+            all.sort_unstable();
+            all
+        };
+        SavedGeneration {
+            members: sorted(&mut self.members.iter().copied()),
+            accounts: sorted(&mut self.accounts.iter().copied()),
+        }
+    }
+
+    fn restore(saved: SavedGeneration) -> Self {
+        let mut generation = Self { members: saved.members.into_iter().collect(), accounts: HashTable::new() };
+        for word in saved.accounts {
+            generation.accounts.insert_unique(hash_of(word), word, |word| hash_of(*word));
+        }
+        generation
+    }
+}
+
+/// The bits of an account's word that are its devices.
+const DEVICES: u64 = (1 << Device::KINDS) - 1;
+
+fn is_of(word: u64, account: u64) -> bool {
+    (word ^ account) & !DEVICES == 0
+}
+
+/// The table takes places from the lower bits and tells neighbours apart by the upper ones; the lowest are devices.
+fn hash_of(word: u64) -> u64 {
+    (word >> Device::KINDS) ^ (word & !DEVICES)
 }
 
 impl Familiar {
     /// An empty set that never takes more than `bytes`.
     pub(crate) fn new(bytes: usize) -> Self {
         Self {
-            current: HashSet::default(),
-            previous: HashSet::default(),
+            current: Generation::default(),
+            previous: Generation::default(),
             since: Timestamp(0),
             span: GENERATION_MILLIS,
             max: (bytes / ENTRY_BYTES / 2).max(1),
@@ -49,18 +117,40 @@ impl Familiar {
     }
 
     pub(crate) fn contains(&self, hash: u64) -> bool {
-        self.current.contains(&hash) || self.previous.contains(&hash)
+        self.current.members.contains(&hash) || self.previous.members.contains(&hash)
+    }
+
+    /// Whether the account with this hash has signed in before, and then whether it has with such a device.
+    pub(crate) fn knows(&self, account: u64, device: Device) -> Option<bool> {
+        let now = self.current.devices(account);
+        if now.is_some_and(|devices| devices & device.bit() != 0) {
+            return Some(true);
+        }
+        let before = self.previous.devices(account);
+        let either = now.unwrap_or(0) | before.unwrap_or(0);
+        now.or(before).map(|_| either & device.bit() != 0)
     }
 
     /// Remembers `hash` from event time `at` on.
     pub(crate) fn add(&mut self, hash: u64, at: Timestamp) {
+        self.turn(at);
+        self.current.members.insert(hash);
+    }
+
+    /// Remembers that the account with this hash was used, with `device` if that is its owner's.
+    pub(crate) fn meet(&mut self, account: u64, device: Option<Device>, at: Timestamp) {
+        self.turn(at);
+        self.current.meet(account, device);
+    }
+
+    /// Begins a new generation if it is time.
+    fn turn(&mut self, at: Timestamp) {
         let age = at.millis_since(self.since);
         if age >= GENERATION_MILLIS || self.current.len() >= self.max {
             self.span = age.min(GENERATION_MILLIS);
             self.previous = std::mem::take(&mut self.current);
             self.since = at;
         }
-        self.current.insert(hash);
     }
 
     /// Members.
@@ -74,18 +164,13 @@ impl Familiar {
     }
 
     pub(crate) fn save(&self) -> Saved {
-        let sorted = |set: &HashSet<u64, Unmixed>| {
-            let mut all: Vec<u64> = set.iter().copied().collect();
-            all.sort_unstable();
-            all
-        };
-        Saved { current: sorted(&self.current), previous: sorted(&self.previous), since: self.since, span: self.span }
+        Saved { current: self.current.save(), previous: self.previous.save(), since: self.since, span: self.span }
     }
 
     pub(crate) fn restore(saved: Saved, bytes: usize) -> Self {
         Self {
-            current: saved.current.into_iter().collect(),
-            previous: saved.previous.into_iter().collect(),
+            current: Generation::restore(saved.current),
+            previous: Generation::restore(saved.previous),
             since: saved.since,
             span: saved.span,
             ..Self::new(bytes)
@@ -154,9 +239,39 @@ mod tests {
     #[test]
     fn a_restored_set_is_the_saved_one() {
         let mut familiar = Familiar::new(20 * 2 * 10);
-        (0..15).for_each(|number| familiar.add(number, Timestamp(0)));
+        (0..12).for_each(|number| familiar.add(number, Timestamp(0)));
+        (0..3).for_each(|number| familiar.meet(number << 40, Some(Device::of(Some("a"))), Timestamp(0)));
         let restored = Familiar::restore(familiar.save(), 20 * 2 * 10);
-        assert!((0..15).all(|number| restored.contains(number)));
+        assert!((0..12).all(|number| restored.contains(number)));
+        assert!((0..3).all(|number| restored.knows(number << 40, Device::of(Some("a"))) == Some(true)));
         assert_eq!(postcard::to_allocvec(&restored.save()).unwrap(), postcard::to_allocvec(&familiar.save()).unwrap());
+    }
+
+    #[test]
+    fn an_account_is_known_with_every_device_it_was_used_with_for_as_long_as_it_is_known() {
+        let [phone, laptop, other] = ["phone", "laptop", "Other/1.0"].map(|agent| Device::of(Some(agent)));
+        let mut familiar = Familiar::new(1 << 20);
+        let account = 0x1234_5678_9abc_def0;
+        assert_eq!(familiar.knows(account, phone), None);
+        familiar.meet(account, Some(phone), Timestamp(0));
+        familiar.meet(account, Some(laptop), Timestamp(31 * DAY));
+        assert_eq!(
+            [phone, laptop, other].map(|device| familiar.knows(account, device)),
+            [Some(true), Some(true), Some(false)]
+        );
+        assert_eq!(familiar.knows(account ^ 1 << 24, phone), None, "somebody else");
+        familiar.add(1, Timestamp(62 * DAY));
+        assert_eq!(familiar.knows(account, phone), Some(false), "not seen for two months");
+        assert_eq!(familiar.len(), 2);
+    }
+
+    #[test]
+    fn accounts_spread_over_the_table() {
+        let mut familiar = Familiar::new(1 << 24);
+        for number in 0..100_000_u64 {
+            let account = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            familiar.meet(account, None, Timestamp(0));
+        }
+        assert_eq!(familiar.len(), 100_000);
     }
 }

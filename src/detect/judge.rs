@@ -10,13 +10,15 @@ use uuid::Uuid;
 use super::count::Parties;
 use super::entity::Entity;
 use super::episode::{Episode, Opening};
+use super::fan_out::window_of;
 use super::key::{Counter, Key};
+use super::narrow::Narrow;
 use super::recent::SignIn;
-use super::rules::{Judgement, Span};
+use super::rules::{Judgement, Span, float};
 use super::window::{generation_of, slot_of, start_of};
-use super::{Detector, minutes};
+use super::{Detector, LINGER_MILLIS, minutes};
 use crate::event::{Address, Network, Outcome, Timestamp};
-use crate::finding::{self, Finding, Lifecycle, Verdict, WindowEvidence};
+use crate::finding::{self, Finding, Lifecycle, Rule, Verdict, WindowEvidence};
 
 impl Detector {
     /// Opens an episode, or adds the event to the one that is there.
@@ -39,19 +41,15 @@ impl Detector {
 
     /// The window that is over its threshold, if one is.
     fn consider(&mut self, place: u32, at: Timestamp, found: &mut Vec<Finding>) {
-        if let Some(span) = self.spike(place, at) {
-            if let Some(count) = self
-                .entities
-                .get(place)
-                .and_then(|entity| self.stats.over_threshold.get_mut(entity.key().counter.rule() as usize))
-            {
-                *count += 1;
-            }
+        if let Some(span) = self.spike(place, at)
+            && let Some(rule) = self.entities.get(place).map(|entity| entity.key().counter.rule())
+        {
+            self.count_over_threshold(rule);
             self.open_entity(place, span, at, None, found);
         }
     }
 
-    fn spike(&self, place: u32, at: Timestamp) -> Option<Span> {
+    pub(super) fn spike(&self, place: u32, at: Timestamp) -> Option<Span> {
         let entity = self.entities.get(place)?;
         let thresholds = &self.tenants.get(usize::from(entity.key().tenant))?.thresholds;
         let counter = entity.key().counter;
@@ -91,6 +89,15 @@ impl Detector {
             }
         };
         let now = at.max(start_of(newest));
+        let is_fan_out = key.counter.is_fan_out();
+        let (succeeding, phi) = if is_fan_out {
+            let guests = counts.succeeding;
+            (guests, tenant.devices.strangers_per_guest(float(count), float(guests)))
+        } else {
+            (counts.succeeding, tenant.phi(key.counter, &generations, (span == Span::Day).then_some(&counts)))
+        };
+        let in_outage =
+            !is_fan_out && (tenant.in_outage(at) || self.has_open_outage(key.tenant)) && !self.is_strange(&key);
         let exposure = match span {
             #[expect(clippy::cast_precision_loss, reason = "minutes in milliseconds")]
             Span::Fast => now.millis_since(start).max(1000) as f64 / 1000.0 * tenant.population.season(slot_of(newest)),
@@ -105,11 +112,11 @@ impl Detector {
             now,
             exposure,
             count,
-            succeeding: counts.succeeding,
+            succeeding,
             spread: counts.spread,
-            phi: tenant.phi(key.counter, &generations, (span == Span::Day).then_some(&counts)),
+            phi,
             chance: tenant.population.chance(tenant.thresholds.budget),
-            in_outage: (tenant.in_outage(at) || self.has_open_outage(key.tenant)) && !self.is_strange(&key),
+            in_outage,
             // Span::Day starts anew when a finding opens.
             reported: span == Span::Fast && entity.baseline.is_reported(generation_of(newest)),
             learning: tenant.population.learning(self.watermark.now()),
@@ -121,7 +128,7 @@ impl Detector {
         !key.counter.is_codes() && self.recent.newest().is_some_and(|newest| newest.strange)
     }
 
-    /// Opens an episode of the entity at `place`, or adds it to the attack it is part of.
+    /// Opens an episode by the counter at `place`, or adds it to the attack it is part of.
     pub(super) fn open_entity(
         &mut self,
         place: u32,
@@ -131,17 +138,24 @@ impl Detector {
         found: &mut Vec<Finding>,
     ) {
         let Some(entity) = self.entities.get(place) else { return };
-        let (key, counts) = (entity.key(), entity.window.generations());
+        let judged = entity.key().counter;
+        let key = entity.key().of(judged.told_as());
         let Some(judgement) = self.judgement(entity, span, at) else { return };
-        let failures = if key.counter.is_account() || span == Span::Day { judgement.count } else { counts.failures };
-        let distinct = if span == Span::Day { judgement.count } else { counts.distinct };
-        let peak = judgement.evidence(failures, distinct, counts.successes);
-        let baseline = judgement.baseline();
+        let peak = window_of(entity, &judgement);
+        let (baseline, failures) = (judgement.baseline(), peak.failures);
         let Some(newest) = self.recent.newest() else { return };
-        let (parties, strange) = (Parties::of(newest), newest.strange);
+        let parties = Parties::of(newest);
+        // Whoever lets strangers in has by now let in some whose devices happen to be known, and who vouch for it.
+        let strange = if judged.is_fan_out() {
+            self.began_strange(&key, told_from(judged.rule(), peak.start))
+        } else {
+            newest.strange
+        };
         let address = newest.ip.map(Address::of);
-        let Some(value) = name(key.counter, newest) else { return };
-        let whole = part_of.or_else(|| self.whole(&key, &parties, strange));
+        let Some(value) = self.name(&key, newest, peak.start) else { return };
+        let whole = part_of
+            .or_else(|| self.whole(&key, &parties, strange))
+            .or_else(|| if judged.is_fan_out() { self.first_fan_out(key.tenant) } else { None });
         if part_of.is_none()
             && let Some(whole) = whole
             && self.folds(&key, whole)
@@ -152,6 +166,7 @@ impl Detector {
         let Some(tenant) = self.tenants.get(usize::from(key.tenant)) else { return };
         let opening = Opening {
             key,
+            rule: judged.rule(),
             span,
             tenant: tenant.tenant.clone(),
             entity: finding::Entity { kind: key.counter.kind(), value },
@@ -163,19 +178,45 @@ impl Detector {
             baseline,
             now: self.watermark.now(),
         };
-        if let (Some(address), Some(whole)) = (address, whole.and_then(|whole| self.episode_with(whole))) {
+        if let (Some(address), Some(whole)) = (address, whole.and_then(|whole| self.episode_with(whole)))
+            && whole.key.counter != Counter::Address
+        {
             whole.take_part(address);
         }
-        if self.open(opening, failures, at, found)
-            && let Some(entity) = self.entities.get_mut(place)
-        {
-            entity.set_in_episode(true);
-            entity.baseline.freeze(generation_of(entity.window.newest()));
-            entity.window.clear_day();
+        if self.open(opening, failures, at, found) {
+            self.each_told_as(&key, |entity| {
+                entity.set_in_episode(true);
+                entity.baseline.freeze(generation_of(entity.window.newest()));
+                entity.window.clear_day();
+            });
             if key.counter == Counter::Address {
-                self.promote(&parties, at, found);
+                self.promote(judged, &parties, at, found);
                 self.gather(&parties, at, found);
             }
+        }
+    }
+
+    /// Whether nobody had signed in from there before what `key` did since `start`.
+    fn began_strange(&self, key: &Key, start: Timestamp) -> bool {
+        self.recent.of(key.tenant).find(|one| one.at >= start && concerns(one, key)).is_some_and(|one| one.strange)
+    }
+
+    /// The entity of `key` as a person writes it, from an event that concerns it and the window that began at `start`.
+    fn name(&self, key: &Key, sign_in: &SignIn, start: Timestamp) -> Option<String> {
+        match key.counter {
+            Counter::Address | Counter::AddressCodes | Counter::AddressFanOut => {
+                sign_in.ip.map(|ip| Address::of(ip).to_string())
+            }
+            Counter::Network | Counter::NetworkFanOut => {
+                let counts = |one: &&SignIn| {
+                    one.at >= start && (one.stranger || one.outcome == Outcome::Failure) && concerns(one, key)
+                };
+                let taking_part = self.recent.of(key.tenant).filter(counts).filter_map(|one| one.ip);
+                let narrow = Narrow::of(taking_part).within(key).filter(|within| within.is_narrower());
+                sign_in.ip.map(|ip| narrow.map_or_else(|| Network::of(ip).to_string(), |within| within.to_string()))
+            }
+            Counter::Account | Counter::AccountCodes => sign_in.account.as_ref().map(ToString::to_string),
+            Counter::Tenant | Counter::TenantLocks | Counter::TenantOutage => None,
         }
     }
 
@@ -185,21 +226,22 @@ impl Detector {
             self.stats.suppressed += 1;
             return false;
         }
-        let (key, start, only) = (opening.key, opening.peak.start, opening.only.clone());
+        let (key, start, only) = (opening.key, told_from(opening.rule, opening.peak.start), opening.only.clone());
         let is_one = |sign_in: &SignIn| {
             let among = |only: &Vec<Address>| sign_in.ip.is_some_and(|ip| only.contains(&Address::of(ip)));
             sign_in.at >= start && concerns(sign_in, &key) && only.as_ref().is_none_or(among)
         };
         let mut episode = Episode::open(opening);
-        let mut begun = false;
-        for sign_in in self.recent.iter().filter(|sign_in| is_one(sign_in)) {
+        // Of a place where nobody ever signed in, whoever got in is told.
+        let mut begun = episode.is_fan_out() && episode.is_strange();
+        for sign_in in self.recent.of(key.tenant).filter(|sign_in| is_one(sign_in)) {
             // What got in before the first failure is not the attacker's.
-            begun |= key.counter.counts(sign_in.outcome);
+            begun |= episode.counts(sign_in);
             if begun {
                 episode.absorb(sign_in);
             }
         }
-        if !key.counter.is_codes() && key.counter != Counter::TenantLocks {
+        if !key.counter.is_codes() && key.counter != Counter::TenantLocks && !episode.is_fan_out() {
             episode.at_least_failures(failures);
         }
         episode.reassess();
@@ -232,19 +274,11 @@ impl Detector {
         let counted = entity.key().counter.counts(outcome);
         let judgement = if counted { self.judgement(entity, span, at) } else { None };
         let keeps_open = judgement.as_ref().is_some_and(Judgement::keeps_open);
-        let counts = entity.window.generations();
-        // The threshold search is worth its time only for a new peak.
+        // The threshold search is worth its time only for a new peak, and a peak is of what the finding is about.
+        let is_peak = |open: &Episode, ratio: f64| !open.is_fan_out() && open.is_new_peak(ratio);
         let window = judgement
-            .filter(|judged| self.episodes.get(&id).is_some_and(|open| open.is_new_peak(judged.ratio())))
-            .map(|judged| {
-                let raw = judged.counter.is_account() || span == Span::Day;
-                let failures = if raw { judged.count } else { counts.failures };
-                judged.evidence(
-                    failures,
-                    if span == Span::Day { judged.count } else { counts.distinct },
-                    counts.successes,
-                )
-            });
+            .filter(|judged| self.episodes.get(&id).is_some_and(|open| is_peak(open, judged.ratio())))
+            .map(|judged| window_of(entity, &judged));
         self.advance(id, window, keeps_open, at, found);
         if keeps_open && let Some(entity) = self.entities.get_mut(place) {
             entity.baseline.freeze(generation_of(entity.window.newest()));
@@ -310,16 +344,24 @@ impl Detector {
     }
 }
 
+/// From when on an episode tells of what happened, of which the window that opened it began at `start`. Strangers who came
+/// before that window had got in as well.
+fn told_from(rule: Rule, start: Timestamp) -> Timestamp {
+    if rule == Rule::SuccessFanOut { start.plus_millis(-LINGER_MILLIS) } else { start }
+}
+
 /// Whether an episode of `key` tells of this event.
 fn concerns(sign_in: &SignIn, key: &Key) -> bool {
     if sign_in.tenant != key.tenant || (sign_in.outcome == Outcome::CodeSent) != key.counter.is_codes() {
         return false;
     }
     let theirs = match key.counter {
-        Counter::Address | Counter::AddressCodes => {
+        Counter::Address | Counter::AddressCodes | Counter::AddressFanOut => {
             sign_in.counted_ip().map(|ip| Key::address(sign_in.tenant, Address::of(ip)))
         }
-        Counter::Network => sign_in.counted_ip().map(|ip| Key::network(sign_in.tenant, Network::of(ip))),
+        Counter::Network | Counter::NetworkFanOut => {
+            sign_in.counted_ip().map(|ip| Key::network(sign_in.tenant, Network::of(ip)))
+        }
         Counter::Account | Counter::AccountCodes => {
             sign_in.counted_account().map(|account| Key::account(sign_in.tenant, account))
         }
@@ -328,14 +370,4 @@ fn concerns(sign_in: &SignIn, key: &Key) -> bool {
         Counter::TenantOutage => return !sign_in.strange,
     };
     theirs.is_some_and(|theirs| theirs.id == key.id)
-}
-
-/// The entity as a person writes it, from an event that concerns it.
-fn name(counter: Counter, sign_in: &SignIn) -> Option<String> {
-    match counter {
-        Counter::Address | Counter::AddressCodes => sign_in.ip.map(|ip| Address::of(ip).to_string()),
-        Counter::Network => sign_in.ip.map(|ip| Network::of(ip).to_string()),
-        Counter::Account | Counter::AccountCodes => sign_in.account.as_ref().map(ToString::to_string),
-        Counter::Tenant | Counter::TenantLocks | Counter::TenantOutage => None,
-    }
 }

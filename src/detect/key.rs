@@ -27,6 +27,10 @@ pub(crate) enum Counter {
     AddressCodes,
     /// Codes sent to an account.
     AccountCodes,
+    /// Accounts with a history that strangers got in to from an address (`device`).
+    AddressFanOut,
+    /// The same of a network.
+    NetworkFanOut,
     /// Independent failures of a tenant from networks where nobody signs in.
     Tenant,
     /// Accounts of a tenant that were locked.
@@ -37,13 +41,13 @@ pub(crate) enum Counter {
 
 impl Counter {
     /// How many there are.
-    pub(crate) const COUNT: usize = 8;
+    pub(crate) const COUNT: usize = 10;
 
     /// The kind of entity.
     pub(crate) const fn kind(self) -> EntityKind {
         match self {
-            Self::Address | Self::AddressCodes => EntityKind::Ip,
-            Self::Network => EntityKind::Network,
+            Self::Address | Self::AddressCodes | Self::AddressFanOut => EntityKind::Ip,
+            Self::Network | Self::NetworkFanOut => EntityKind::Network,
             Self::Account | Self::AccountCodes => EntityKind::Account,
             Self::Tenant | Self::TenantLocks | Self::TenantOutage => EntityKind::Tenant,
         }
@@ -56,6 +60,7 @@ impl Counter {
             Self::Network => Rule::NetworkFailureSpike,
             Self::Account => Rule::AccountFailureSpike,
             Self::AddressCodes | Self::AccountCodes => Rule::CodeFlood,
+            Self::AddressFanOut | Self::NetworkFanOut => Rule::SuccessFanOut,
             Self::Tenant => Rule::DistributedAttack,
             Self::TenantLocks => Rule::LockoutWave,
             Self::TenantOutage => Rule::SignInOutage,
@@ -72,13 +77,53 @@ impl Counter {
         matches!(self, Self::AddressCodes | Self::AccountCodes)
     }
 
-    /// Whether `outcome` is what it counts.
+    /// Whether it counts accounts that strangers got in to.
+    pub(crate) const fn is_fan_out(self) -> bool {
+        matches!(self, Self::AddressFanOut | Self::NetworkFanOut)
+    }
+
+    /// Whether it is a network's.
+    pub(crate) const fn is_network(self) -> bool {
+        matches!(self, Self::Network | Self::NetworkFanOut)
+    }
+
+    /// The counter whose episode tells of it: what strangers got in to from an address is told with what failed there.
+    pub(crate) const fn told_as(self) -> Self {
+        if matches!(self, Self::AddressFanOut) {
+            Self::Address
+        } else if matches!(self, Self::NetworkFanOut) {
+            Self::Network
+        } else {
+            self
+        }
+    }
+
+    /// The counter of strangers that an address and a network have beside that of failures.
+    pub(crate) const fn fan_out(self) -> Option<Self> {
+        match self {
+            Self::Address => Some(Self::AddressFanOut),
+            Self::Network => Some(Self::NetworkFanOut),
+            Self::Account
+            | Self::AddressCodes
+            | Self::AccountCodes
+            | Self::AddressFanOut
+            | Self::NetworkFanOut
+            | Self::Tenant
+            | Self::TenantLocks
+            | Self::TenantOutage => None,
+        }
+    }
+
+    /// Whether `outcome` is what it counts; a fan-out counts only those of strangers.
     pub(crate) const fn counts(self, outcome: Outcome) -> bool {
         match self {
             Self::Address | Self::Network | Self::Account | Self::Tenant | Self::TenantOutage => {
                 matches!(outcome, Outcome::Failure)
             }
             Self::AddressCodes | Self::AccountCodes => matches!(outcome, Outcome::CodeSent),
+            Self::AddressFanOut | Self::NetworkFanOut => {
+                matches!(outcome, Outcome::Success | Outcome::PasswordCorrectStopped)
+            }
             Self::TenantLocks => matches!(outcome, Outcome::Locked),
         }
     }
@@ -134,6 +179,13 @@ impl Key {
         let who = u64::from(self.tenant) << 8 | u64::from(self.counter as u8);
         fold(self.bits() ^ fold(who ^ 0x8ebc_6af0_9c88_c6e3, 0x5895_9f7d_1c83_a2b5), 0xd6e8_feb8_6659_fd93)
     }
+}
+
+/// Hash of a name.
+pub(crate) fn text(name: &str) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(0x6175_7468_7370_696b, 0x7465_6e61_6e74_7321);
+    hasher.write(name.as_bytes());
+    hasher.finish()
 }
 
 /// Hash of two hashes.

@@ -13,6 +13,8 @@ use crate::event::Timestamp;
 
 /// Places; at one failure a second from strange networks, a quarter of an hour fills one in seventy.
 const PLACES: usize = 1 << 16;
+/// Places an account can take, side by side: with one alone, a twentieth of a large attack would displace each other.
+const WAYS: usize = 4;
 /// Whoever has not got in after so many minutes has given up.
 const MINUTES: u32 = 15;
 /// Bits of an entry that hold its minute; the rest are the account's.
@@ -38,21 +40,30 @@ impl Default for Mistyped {
 impl Mistyped {
     /// The account with this `hash` failed.
     pub(crate) fn fail(&mut self, hash: u64, at: Timestamp) {
-        if let Some(place) = self.places.get_mut(place(hash)) {
-            *place = entry(hash, at);
+        let new = entry(hash, at);
+        let Some(set) = self.set(hash) else { return };
+        let place = match set.iter().position(|word| is_of(*word, new)) {
+            Some(place) => Some(place),
+            // An empty place is older than any.
+            None => (0..WAYS).max_by_key(|place| set.get(*place).map_or(0, |word| age(*word, new))),
+        };
+        if let Some(place) = place.and_then(|place| set.get_mut(place)) {
+            *place = new;
         }
+    }
+
+    fn set(&mut self, hash: u64) -> Option<&mut [u64]> {
+        // The upper bits choose the set, the lower ones are in the entry.
+        let first = usize::try_from(hash >> 50).unwrap_or(0) * WAYS;
+        self.places.get_mut(first..first + WAYS)
     }
 
     /// The account with this `hash` got in; answers whether it had failed in the last quarter of an hour, once.
     pub(crate) fn redeem(&mut self, hash: u64, at: Timestamp) -> bool {
-        let Some(place) = self.places.get_mut(place(hash)) else { return false };
         let now = entry(hash, at);
-        let age = now.wrapping_sub(*place) & MINUTE_MASK;
-        let is_theirs = *place != 0 && *place >> MINUTE_BITS == now >> MINUTE_BITS && age <= u64::from(MINUTES);
-        if is_theirs {
-            *place = 0;
-        }
-        is_theirs
+        let Some(set) = self.set(hash) else { return false };
+        let theirs = set.iter_mut().find(|word| is_of(**word, now) && age(**word, now) <= u64::from(MINUTES));
+        theirs.is_some_and(|place| std::mem::replace(place, 0) != 0)
     }
 
     pub(crate) fn save(&self, now: Timestamp) -> Saved {
@@ -77,8 +88,13 @@ impl Mistyped {
     }
 }
 
-fn place(hash: u64) -> usize {
-    usize::try_from(hash >> 48).unwrap_or(0)
+fn is_of(word: u64, entry: u64) -> bool {
+    word >> MINUTE_BITS == entry >> MINUTE_BITS
+}
+
+/// Minutes from one entry to a later one; more than any for an empty place.
+fn age(word: u64, later: u64) -> u64 {
+    if word == 0 { u64::MAX } else { later.wrapping_sub(word) & MINUTE_MASK }
 }
 
 /// Never 0: the marking bit keeps an entry apart from an empty place.
@@ -105,6 +121,15 @@ mod tests {
         assert!(!mistyped.redeem(BERT, at(1)), "the same place, another account");
         assert!(mistyped.redeem(ANNA, at(3)));
         assert!(!mistyped.redeem(ANNA, at(3)));
+    }
+
+    #[test]
+    fn of_five_in_one_set_the_oldest_gives_way() {
+        let mut mistyped = Mistyped::default();
+        let account = |number: u64| 0x1234 << 48 | number << 4 | 3;
+        (0..5).for_each(|number| mistyped.fail(account(number), at(i64::try_from(number).unwrap())));
+        let told: Vec<bool> = (0..5).map(|number| mistyped.redeem(account(number), at(5))).collect();
+        assert_eq!(told, [false, true, true, true, true]);
     }
 
     #[test]

@@ -39,13 +39,16 @@ const PROVISIONAL_MILLIS: i64 = 86_400_000;
 /// … and has seen each weekday twice.
 const LEARNED_MILLIS: i64 = 14 * 86_400_000;
 
-/// Failures (for codes: codes) a day of one entity before anything is known: distinct accounts for an address and for a
+/// Failures (codes, accounts that strangers get in to) a day of one entity before anything is known: distinct accounts for an address and for a
 /// network, attempts for an account.
 fn shipped_per_day(counter: Counter) -> f64 {
     match counter {
         Counter::Account => 0.1,
         Counter::Address | Counter::AddressCodes => 0.5,
         Counter::AccountCodes => 0.3,
+        // New phones and borrowed computers, from a hotel or a carrier.
+        Counter::AddressFanOut => 0.2,
+        Counter::NetworkFanOut => 0.4,
         Counter::Network | Counter::Tenant | Counter::TenantLocks | Counter::TenantOutage => 1.0,
     }
 }

@@ -2,7 +2,8 @@
 //! here, that could not be chance, and there are enough of them to matter.
 //!
 //! For addresses and networks a failure counts once per account ("independent failures"): one forgetful person is one, and
-//! that is what makes the arithmetic honest. For accounts every failed attempt counts.
+//! that is what makes the arithmetic honest. For accounts every failed attempt counts. A success fan-out is judged by the
+//! same conditions: there the accounts that strangers get in to take the place of those that fail (`fan_out`).
 //!
 //! Invariant: a [`Verdict`] is a spike only if every condition holds, and else names the first that did not.
 //!
@@ -52,6 +53,8 @@ pub(crate) struct Thresholds {
     pub(crate) account_networks: u64,
     pub(crate) address_codes: [Limits; 2],
     pub(crate) account_codes: [Limits; 2],
+    pub(crate) address_fan_out: [Limits; 2],
+    pub(crate) network_fan_out: [Limits; 2],
     /// Locked accounts that are a wave, and independent failures from strange networks that are a distributed attack.
     pub(crate) tenant_minimum: u64,
 }
@@ -63,6 +66,8 @@ impl Thresholds {
             Counter::Account => self.account,
             Counter::AddressCodes => self.address_codes,
             Counter::AccountCodes => self.account_codes,
+            Counter::AddressFanOut => self.address_fan_out,
+            Counter::NetworkFanOut => self.network_fan_out,
             Counter::Network | Counter::Tenant | Counter::TenantLocks | Counter::TenantOutage => self.network,
         };
         match span {
@@ -87,11 +92,11 @@ pub(crate) struct Judgement<'a> {
     pub(crate) exposure: f64,
     /// What the rule judges: independent failures, or failures.
     pub(crate) count: u64,
-    /// Distinct accounts that succeeded in the same window.
+    /// Distinct accounts that succeeded in the same window; of a fan-out, guests.
     pub(crate) succeeding: u64,
     /// Distinct addresses (of a network) or networks (of an account) that failed in the same window.
     pub(crate) spread: u64,
-    /// Accounts that fail per account that gets in, as things stand at the tenant.
+    /// Accounts that fail (of a fan-out: strangers) per account that gets in, as things stand at the tenant.
     pub(crate) phi: f64,
     /// Largest probability of chance.
     pub(crate) chance: f64,
@@ -126,7 +131,7 @@ impl Judgement<'_> {
             return Verdict::SharedAddress;
         }
         // Over a day, an address that explains its network has long had a finding of its own.
-        if self.counter == Counter::Network && self.span == Span::Fast && self.spread < MIN_NETWORK_SPREAD {
+        if self.counter.is_network() && self.span == Span::Fast && self.spread < MIN_NETWORK_SPREAD {
             return Verdict::OneAddress;
         }
         if self.count >= limits.ceiling || distributed {
@@ -137,7 +142,9 @@ impl Judgement<'_> {
 
     /// Failing accounts that the succeeding ones excuse.
     pub(crate) fn excused(&self) -> f64 {
-        self.thresholds.guard * self.phi * float(self.succeeding)
+        // A guest is imagined where strangers are judged: no number of them means anything while everybody is one.
+        let succeeding = self.succeeding.max(u64::from(self.counter.is_fan_out()));
+        self.thresholds.guard * self.phi * float(succeeding)
     }
 
     fn against_baseline(&self, count: u64) -> Verdict {

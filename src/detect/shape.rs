@@ -9,6 +9,10 @@ use crate::finding::{Likelihood, Shape, Totals};
 
 /// By how much another shape must fit better before an episode is called by it.
 pub(crate) const MARGIN: f64 = 0.1;
+/// Share of the sign-ins that work, below which it is the trying of a list, and above which that of a checked one.
+const MOSTLY_FAILS: f64 = 0.1;
+/// See [`MOSTLY_FAILS`].
+const HARDLY_FAILS: f64 = 0.5;
 /// Fits below this are not worth telling.
 const WORTH_TELLING: f64 = 0.2;
 
@@ -16,6 +20,8 @@ const WORTH_TELLING: f64 = 0.2;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Figures {
     pub(crate) counter: Counter,
+    /// Strangers who got in gave it away.
+    pub(crate) is_fan_out: bool,
     pub(crate) totals: Totals,
     /// Accounts that were tried.
     pub(crate) accounts: u64,
@@ -36,6 +42,7 @@ pub(crate) fn likelihoods(figures: &Figures) -> Vec<Likelihood> {
         Counter::TenantLocks => vec![(Shape::LockoutWave, 1.0)],
         Counter::TenantOutage => vec![(Shape::Outage, 1.0)],
         Counter::Address | Counter::Network | Counter::Tenant => many_accounts(figures),
+        Counter::AddressFanOut | Counter::NetworkFanOut => Vec::new(),
     };
     let mut likely: Vec<Likelihood> = fits
         .into_iter()
@@ -46,7 +53,19 @@ pub(crate) fn likelihoods(figures: &Figures) -> Vec<Likelihood> {
     likely
 }
 
+/// What failed says which attack it is, unless hardly anything did.
 fn many_accounts(figures: &Figures) -> Vec<(Shape, f64)> {
+    let worked = figures.totals.successes + figures.totals.password_correct_stopped;
+    let fan_out = if figures.is_fan_out {
+        ramp(share(worked, worked + figures.totals.failures), MOSTLY_FAILS, HARDLY_FAILS)
+    } else {
+        0.0
+    };
+    let failing = failing_accounts(figures).into_iter().map(|(shape, fit)| (shape, fit * (1.0 - fan_out)));
+    failing.chain([(Shape::SuccessFanOut, fan_out)]).collect()
+}
+
+fn failing_accounts(figures: &Figures) -> Vec<(Shape, f64)> {
     let failures = figures.totals.failures;
     let unknown = share(figures.totals.unknown_identifiers, failures);
     let tries = float(failures.max(1)) / float(figures.accounts.max(1));
@@ -84,7 +103,8 @@ mod tests {
 
     fn best(counter: Counter, failures: u64, unknown: u64, accounts: u64) -> Shape {
         let totals = Totals { failures, unknown_identifiers: unknown, ..Totals::default() };
-        likelihoods(&Figures { counter, totals, accounts, code_failures: 0, compromised: 0 })[0].shape
+        likelihoods(&Figures { counter, is_fan_out: false, totals, accounts, code_failures: 0, compromised: 0 })[0]
+            .shape
     }
 
     #[test]
@@ -104,8 +124,14 @@ mod tests {
         for failures in 100..2000_u64 {
             let fit = |failures: u64| {
                 let totals = Totals { failures, unknown_identifiers: failures / 2, ..Totals::default() };
-                let figures =
-                    Figures { counter: Counter::Address, totals, accounts: 500, code_failures: 0, compromised: 0 };
+                let figures = Figures {
+                    counter: Counter::Address,
+                    is_fan_out: false,
+                    totals,
+                    accounts: 500,
+                    code_failures: 0,
+                    compromised: 0,
+                };
                 many_accounts(&figures)
             };
             for ((shape, before), (_, after)) in fit(failures).into_iter().zip(fit(failures + 1)) {
@@ -117,8 +143,35 @@ mod tests {
     #[test]
     fn wrong_codes_make_it_code_guessing() {
         let totals = Totals { failures: 30, ..Totals::default() };
-        let figures = Figures { counter: Counter::Account, totals, accounts: 1, code_failures: 28, compromised: 0 };
+        let figures = Figures {
+            counter: Counter::Account,
+            is_fan_out: false,
+            totals,
+            accounts: 1,
+            code_failures: 28,
+            compromised: 0,
+        };
         let likely = likelihoods(&figures);
         assert_eq!((likely[0].shape, likely.len()), (Shape::CodeGuessing, 1));
+    }
+
+    #[test]
+    fn strangers_who_get_in_are_a_fan_out_until_most_of_them_fail() {
+        let shape = |failures: u64| {
+            let totals = Totals { successes: 40, failures, ..Totals::default() };
+            let figures = Figures {
+                counter: Counter::Address,
+                is_fan_out: true,
+                totals,
+                accounts: 40 + failures,
+                code_failures: 0,
+                compromised: 40,
+            };
+            likelihoods(&figures)[0].shape
+        };
+        assert_eq!(
+            [0, 10, 40, 2000].map(shape),
+            [Shape::SuccessFanOut, Shape::SuccessFanOut, Shape::SuccessFanOut, Shape::CredentialStuffing]
+        );
     }
 }

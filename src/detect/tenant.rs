@@ -9,8 +9,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::count::Parties;
+use super::device::Devices;
 use super::episode::Opening;
-use super::key::{Counter, Key, pair};
+use super::key::{self, Counter, Key, pair};
 use super::population::Population;
 use super::pulse::{Outage, Pulse};
 use super::rules::{Span, Thresholds, rounded};
@@ -30,8 +31,11 @@ const LOCKED: u64 = 0x6c6f_636b_6564_0000;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TenantState {
     pub(crate) tenant: Tenant,
+    /// Tells its accounts apart from another tenant's of the same name; the same in whatever order tenants came.
+    salt: u64,
     pub(crate) population: Population,
     pub(crate) pulse: Pulse,
+    pub(crate) devices: Devices,
     strange: Series,
     locks: Series,
     /// Somebody has signed in: without that there is nothing to hold a new tenant's failures against.
@@ -51,9 +55,11 @@ impl TenantState {
     pub(crate) fn new(tenant: Tenant, at: Timestamp, config: &Config) -> Self {
         let thresholds = config.thresholds_of(&tenant);
         Self {
+            salt: key::text(&tenant.0),
             tenant,
             population: Population::starting_at(at, slot_of(bucket_of(at))),
             pulse: Pulse::default(),
+            devices: Devices::default(),
             strange: Series::starting_at(at),
             locks: Series::starting_at(at),
             has_succeeded: false,
@@ -147,7 +153,7 @@ impl Detector {
             Outcome::Failure if strange && tenant.in_outage(at) => {}
             Outcome::Failure if strange => {
                 tenant.strange.fail(at, parties.who, &limits);
-                self.mistyped.fail(parties.who, at);
+                self.mistyped.fail(pair(parties.who, tenant.salt), at);
             }
             Outcome::Failure => tenant.pulse.fail(at, parties.network.map_or(0, |network| network.bits())),
             Outcome::Success => {
@@ -156,7 +162,7 @@ impl Detector {
                     tenant.pulse.succeed(at);
                 }
                 tenant.strange.succeed(at, parties.who, &limits);
-                if strange && self.mistyped.redeem(parties.who, at) {
+                if strange && self.mistyped.redeem(pair(parties.who, tenant.salt), at) {
                     tenant.strange.redeem(at, &limits);
                 }
             }
@@ -268,6 +274,7 @@ impl Detector {
         let Some(tenant) = self.tenants.get(usize::from(key.tenant)) else { return };
         let opening = Opening {
             key,
+            rule: key.counter.rule(),
             span: Span::Fast,
             tenant: tenant.tenant.clone(),
             entity: entity(&tenant.tenant),

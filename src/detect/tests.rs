@@ -10,6 +10,7 @@ use crate::event::{Account, Source};
 use crate::finding::{Compromise, Severity, Shape};
 
 mod campaigns;
+mod strangers;
 
 const START: i64 = 1_767_600_000_000;
 

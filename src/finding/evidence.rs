@@ -42,6 +42,9 @@ pub struct Evidence {
     /// How many took part; an estimate (2 %) above a few thousand.
     #[serde(default)]
     pub networks_total: u64,
+    /// For an IPv6 network: the narrowest of /56 and /48 in which nearly all addresses lie that have taken part so far.
+    #[serde(default)]
+    pub within: Option<String>,
     /// Entities that crossed their own threshold as part of this attack and got no finding of their own.
     #[serde(default)]
     pub folded_total: u64,
@@ -66,7 +69,7 @@ pub struct WindowEvidence {
     pub start: Timestamp,
     /// See `start`.
     pub end: Timestamp,
-    /// Failed attempts.
+    /// Failed attempts; for a rule that judges something else (codes, lock-outs, sign-ins of strangers), that.
     pub failures: u64,
     /// Independent failures: distinct accounts among them (an estimate above a handful).
     pub distinct: u64,

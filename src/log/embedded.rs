@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use super::id_window::{IdWindow, SPAN_MILLIS};
 use super::{AppendError, Appended, Commit, Log, LogError, Offset, Partition, Polled, Record, Snapshot};
 use crate::clock::{Clock, Stopwatch};
-use crate::event::Timestamp;
+use crate::event::{AuthEvent, Timestamp};
 use crate::finding::Finding;
 use crate::metrics::LogMetrics;
 use crate::store::{Store, StoreError};
@@ -168,25 +168,31 @@ impl EmbeddedLog {
     }
 }
 
-#[async_trait]
-impl Log for EmbeddedLog {
-    fn partitions(&self) -> u32 {
-        1
-    }
-
-    async fn append(&self, records: Vec<Record>) -> Result<Vec<Appended>, AppendError> {
-        if records.is_empty() {
-            return Ok(Vec::new());
-        }
+impl EmbeddedLog {
+    async fn write(&self, records: impl ExactSizeIterator<Item = Record> + Send) -> Result<Vec<Appended>, AppendError> {
         let stopwatch = Stopwatch::start();
         let (reply, answer) = oneshot::channel();
-        let append = Append::encode(&records, reply).map_err(AppendError::Unavailable)?;
+        let append = Append::encode(records, reply).map_err(AppendError::Unavailable)?;
         self.appender.push(append)?;
         let answer = answer.await.map_or_else(|_| Err(closed()), Answer::into_appended);
         if answer.is_ok() {
             self.metrics.append_seconds.observe(stopwatch.elapsed().as_secs_f64());
         }
         answer
+    }
+}
+
+#[async_trait]
+impl Log for EmbeddedLog {
+    async fn append(&self, events: Vec<AuthEvent>) -> Result<Vec<Appended>, AppendError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write(events.into_iter().map(Record::Event)).await
+    }
+
+    async fn tick(&self, _: Partition, at: Timestamp) -> Result<(), AppendError> {
+        self.write(std::iter::once(Record::Tick { at })).await.map(|_| ())
     }
 
     fn poll(&self, _: Partition, from: Offset, wait: Duration) -> Result<Polled, LogError> {

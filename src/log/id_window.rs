@@ -61,6 +61,32 @@ impl IdWindow {
         self.previous.ids.remove(&id);
     }
 
+    /// Appends the window to `bytes`, for [`IdWindow::decode`].
+    pub(super) fn encode(&self, bytes: &mut Vec<u8>) {
+        for generation in [&self.previous, &self.current] {
+            bytes.extend(generation.since.map_or(i64::MIN, |since| since.0).to_le_bytes());
+            bytes.extend((generation.ids.len() as u64).to_le_bytes());
+            generation.ids.iter().for_each(|id| bytes.extend(id.to_le_bytes()));
+        }
+    }
+
+    /// The window at the beginning of `bytes`, and what follows it; `None` if that is none.
+    pub(super) fn decode(bytes: &[u8], max_ids: usize) -> Option<(Self, &[u8])> {
+        let mut window = Self::new(max_ids);
+        let mut rest = bytes;
+        for generation in [&mut window.previous, &mut window.current] {
+            let (since, after) = rest.split_first_chunk()?;
+            let (count, after) = after.split_first_chunk()?;
+            let length = usize::try_from(u64::from_le_bytes(*count)).ok()?.checked_mul(size_of::<u64>())?;
+            let (ids, after) = after.split_at_checked(length)?;
+            let since = i64::from_le_bytes(*since);
+            generation.since = (since != i64::MIN).then_some(Timestamp(since));
+            generation.ids = ids.as_chunks().0.iter().map(|id| u64::from_le_bytes(*id)).collect();
+            rest = after;
+        }
+        Some((window, rest))
+    }
+
     /// How far back duplicates are recognised, in milliseconds; the full span as long as nothing was dropped early.
     pub(super) fn span_millis(&self, now: Timestamp) -> i64 {
         match self.previous.since {
@@ -100,6 +126,22 @@ mod tests {
         assert!(window.current.ids.len() + window.previous.ids.len() <= 100);
         assert!(window.span_millis(Timestamp(1000)) <= 100);
         assert!(!window.insert(999, Timestamp(1000)));
+    }
+
+    #[test]
+    fn it_goes_on_after_a_restart_as_it_was() {
+        let mut window = IdWindow::new(100);
+        for id in 0..70 {
+            window.insert(id, Timestamp(i64::try_from(id).unwrap()));
+        }
+        let mut bytes = Vec::new();
+        window.encode(&mut bytes);
+        bytes.extend(b"rest");
+        let (mut again, rest) = IdWindow::decode(&bytes, 100).unwrap();
+        assert_eq!(rest, b"rest");
+        assert_eq!(again.span_millis(Timestamp(70)), window.span_millis(Timestamp(70)));
+        assert!(!again.insert(0, Timestamp(70)) && !again.insert(69, Timestamp(70)) && again.insert(70, Timestamp(70)));
+        assert!(IdWindow::decode(&bytes[..bytes.len() - 5], 100).is_none(), "cut short");
     }
 
     #[test]

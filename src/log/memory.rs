@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::id_window::{IdWindow, fingerprint};
 use super::{AppendError, Appended, Commit, Log, LogError, Offset, Partition, Polled, Record, Snapshot};
+use crate::event::{AuthEvent, Timestamp};
 use crate::finding::Finding;
 
 /// Batches kept between the reader and the detector: enough that neither waits for the other's scheduling.
@@ -81,15 +82,8 @@ impl MemoryLog {
     fn has_room(&self) -> bool {
         self.keep || self.state().batches.len() < MAX_BATCHES
     }
-}
 
-#[async_trait]
-impl Log for MemoryLog {
-    fn partitions(&self) -> u32 {
-        1
-    }
-
-    async fn append(&self, records: Vec<Record>) -> Result<Vec<Appended>, AppendError> {
+    async fn write(&self, records: impl ExactSizeIterator<Item = Record> + Send) -> Result<Vec<Appended>, AppendError> {
         loop {
             let room = self.polled.notified();
             if self.has_room() {
@@ -121,6 +115,17 @@ impl Log for MemoryLog {
         drop(state);
         self.appended.notify_all();
         Ok(answers)
+    }
+}
+
+#[async_trait]
+impl Log for MemoryLog {
+    async fn append(&self, events: Vec<AuthEvent>) -> Result<Vec<Appended>, AppendError> {
+        self.write(events.into_iter().map(Record::Event)).await
+    }
+
+    async fn tick(&self, _: Partition, at: Timestamp) -> Result<(), AppendError> {
+        self.write(std::iter::once(Record::Tick { at })).await.map(|_| ())
     }
 
     fn poll(&self, _: Partition, from: Offset, wait: Duration) -> Result<Polled, LogError> {

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -16,6 +17,7 @@ use super::Task;
 use crate::detect::{Detector, Explanation, MAX_TENANTS_EXPLAINED, Subject, UnknownSubject};
 use crate::event::{Tenant, Timestamp};
 use crate::finding::Finding;
+use crate::log::Partition;
 
 /// Questions that wait for one task. People ask, one at a time; an answer takes milliseconds, so a fifth that waits means
 /// that somebody asks in a loop, and he is told so rather than served before the events.
@@ -100,7 +102,7 @@ pub enum Unanswered {
 
 /// Where questions are put. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Questions(Arc<[mpsc::Sender<Question>]>);
+pub struct Questions(Arc<DashMap<Partition, mpsc::Sender<Question>>>);
 
 /// A question on its way to one task.
 #[derive(Debug)]
@@ -115,10 +117,14 @@ pub(super) fn channel() -> (mpsc::Sender<Question>, mpsc::Receiver<Question>) {
 }
 
 impl Questions {
-    /// Questions that all of `tasks` answer.
-    #[must_use]
-    pub fn to(tasks: &[Task]) -> Self {
-        Self(tasks.iter().map(|task| task.questions.0.clone()).collect())
+    /// From now on `task` is asked too.
+    pub(super) fn add(&self, task: &Task) {
+        self.0.insert(task.partition, task.questions.0.clone());
+    }
+
+    /// The task of `partition` is asked no more.
+    pub(super) fn remove(&self, partition: Partition) {
+        self.0.remove(&partition);
     }
 
     /// Asks about `entity`, at `tenant` or at every tenant that knows it.
@@ -128,8 +134,9 @@ impl Questions {
     pub async fn ask(&self, entity: &str, tenant: Option<&str>) -> Result<Answer, Unanswered> {
         let (subject, tenant): (Subject, Option<Tenant>) = (entity.parse()?, tenant.map(Tenant::from));
         let asked = async {
-            let mut waiting = Vec::with_capacity(self.0.len());
-            for task in &*self.0 {
+            let tasks: Vec<_> = self.0.iter().map(|entry| entry.value().clone()).collect();
+            let mut waiting = Vec::with_capacity(tasks.len());
+            for task in tasks {
                 let (answer, answered) = oneshot::channel();
                 let question = Question { subject: subject.clone(), tenant: tenant.clone(), answer };
                 task.try_send(question).map_err(|fault| match fault {

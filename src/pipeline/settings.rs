@@ -12,7 +12,7 @@ use crate::log::LogError;
 
 /// The sending end, one for each task.
 #[derive(Clone, Debug)]
-pub struct Settings(mpsc::Sender<Change>);
+pub(super) struct Settings(mpsc::Sender<Change>);
 
 /// Settings that a task is to take.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Settings {
 
     /// Hands `config` over and waits until the task judges by it, as long as that takes (a full disk); `false`: the task
     /// has ended.
-    pub async fn put_in_force(&self, config: detect::Config) -> bool {
+    pub(super) async fn put_in_force(&self, config: detect::Config) -> bool {
         let (done, in_force) = oneshot::channel();
         self.0.send(Change { config, done }).await.is_ok() && in_force.await.is_ok()
     }
@@ -39,8 +39,7 @@ impl Settings {
 
 impl Task {
     /// Where new settings for this task are handed over.
-    #[must_use]
-    pub fn settings(&self) -> Settings {
+    pub(super) fn settings(&self) -> Settings {
         self.settings.0.clone()
     }
 

@@ -7,9 +7,9 @@ use crate::event::{Account, AuthEvent, Outcome, Source};
 use crate::log::memory::MemoryLog;
 use crate::metrics::Metrics;
 
-pub(super) fn failure(number: u32) -> Record {
+pub(super) fn failure(number: u32) -> AuthEvent {
     let at = Timestamp(1_767_600_000_000 + i64::from(number) * 1000);
-    Record::Event(AuthEvent {
+    AuthEvent {
         id: number.to_string().into(),
         occurred_at: at,
         received_at: at,
@@ -22,7 +22,7 @@ pub(super) fn failure(number: u32) -> Record {
         identifier: None,
         user_agent: None,
         session: None,
-    })
+    }
 }
 
 fn open(log: &Arc<MemoryLog>, clock: &Clock, board: &Board) -> Task {

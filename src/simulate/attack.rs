@@ -39,6 +39,8 @@ pub enum AttackKind {
     DistributedGuessing,
     /// Finding out which identifiers exist.
     Enumeration,
+    /// A list that was checked before: one address, 60 accounts, and every try gets in.
+    FanOut,
 }
 
 /// Whom an attack tries.
@@ -67,6 +69,8 @@ pub enum Origin {
     OneNetwork,
     /// One IPv6 /64: what one subscriber or one rented server has.
     OneSlash64,
+    /// One IPv6 /56, each address in a /64 of its own: one household or small company.
+    OneSlash56,
     /// One IPv6 /48, each address in a /64 of its own.
     OneSlash48,
     /// IPv6 homes anywhere, each address in a /48 of its own: residential proxies that rotate.
@@ -108,10 +112,11 @@ pub struct Attack {
 
 impl Origin {
     /// Every origin.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Anywhere,
         Self::OneNetwork,
         Self::OneSlash64,
+        Self::OneSlash56,
         Self::OneSlash48,
         Self::Homes,
         Self::Carrier,
@@ -125,6 +130,7 @@ impl Origin {
             Self::Anywhere => "anywhere",
             Self::OneNetwork => "one-network",
             Self::OneSlash64 => "one-slash-64",
+            Self::OneSlash56 => "one-slash-56",
             Self::OneSlash48 => "one-slash-48",
             Self::Homes => "homes",
             Self::Carrier => "carrier",
@@ -137,7 +143,7 @@ impl Origin {
         match self {
             Self::Anywhere | Self::OneSlash64 | Self::Homes => 1 << 24,
             Self::OneSlash48 => 1 << 16,
-            Self::OneNetwork => 256,
+            Self::OneNetwork | Self::OneSlash56 => 256,
             Self::Carrier | Self::Office => 1,
         }
     }
@@ -145,7 +151,7 @@ impl Origin {
 
 impl AttackKind {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Stuffing,
         Self::Botnet,
         Self::WideBotnet,
@@ -160,6 +166,7 @@ impl AttackKind {
         Self::Guessing,
         Self::DistributedGuessing,
         Self::Enumeration,
+        Self::FanOut,
     ];
 
     /// Its name on the command line and in the truth.
@@ -180,6 +187,7 @@ impl AttackKind {
             Self::Guessing => "guessing",
             Self::DistributedGuessing => "distributed-guessing",
             Self::Enumeration => "enumeration",
+            Self::FanOut => "fan-out",
         }
     }
 
@@ -205,6 +213,7 @@ impl AttackKind {
             Self::Guessing => (10 * MINUTE, 200, 1, Origin::Anywhere, Victims::One),
             Self::DistributedGuessing => (HOUR, 120, 60, Origin::Anywhere, Victims::One),
             Self::Enumeration => (10 * MINUTE, 2000, 1, Origin::Anywhere, Victims::List { known: 0.02 }),
+            Self::FanOut => (10 * MINUTE, 60, 1, Origin::Anywhere, Victims::List { known: 1.0 }),
         };
         Attack {
             kind: self,

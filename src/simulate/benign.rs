@@ -38,6 +38,9 @@ pub enum BenignKind {
     ForcedReset,
     /// An office reaches the internet by another address from one moment on.
     EgressChange,
+    /// A trade fair or a first day of term: 300 people, each with their own device, sign in within an hour through one
+    /// address that nobody has used before.
+    Gathering,
 }
 
 /// One benign scenario.
@@ -55,7 +58,7 @@ pub struct Benign {
 
 impl BenignKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::OfficeRush,
         Self::StalePassword,
         Self::NightlyTest,
@@ -63,6 +66,7 @@ impl BenignKind {
         Self::Spike,
         Self::ForcedReset,
         Self::EgressChange,
+        Self::Gathering,
     ];
 
     /// Its name on the command line and in the truth.
@@ -76,6 +80,7 @@ impl BenignKind {
             Self::Spike => "spike",
             Self::ForcedReset => "forced-reset",
             Self::EgressChange => "egress-change",
+            Self::Gathering => "gathering",
         }
     }
 
@@ -90,6 +95,7 @@ impl BenignKind {
             Self::Spike => (HOUR, 5),
             Self::ForcedReset => (10 * HOUR, 2000),
             Self::EgressChange => (14 * 24 * HOUR, 1),
+            Self::Gathering => (HOUR, 300),
         };
         Benign { kind: self, at: None, span_millis, count }
     }
@@ -176,16 +182,25 @@ impl Effect {
     pub(super) fn add(&self, from: Timestamp, until: Timestamp, random: &mut Random, mut give: impl FnMut(Attempt)) {
         match self.benign.kind {
             BenignKind::Outage | BenignKind::Spike | BenignKind::EgressChange => return,
-            BenignKind::OfficeRush | BenignKind::StalePassword | BenignKind::NightlyTest | BenignKind::ForcedReset => {}
+            BenignKind::OfficeRush
+            | BenignKind::StalePassword
+            | BenignKind::NightlyTest
+            | BenignKind::ForcedReset
+            | BenignKind::Gathering => {}
         }
         let tests = BROWSERS + SCRIPTS - 1;
         for number in self.shares(from, until) {
             let at = self.begin(number);
-            let ip = self.office;
+            // A gathering meets behind an address of its own.
+            let ip = if self.benign.kind == BenignKind::Gathering {
+                self.population.egress_of(self.population.any(mix(self.seed)), 0)
+            } else {
+                self.office
+            };
             match self.benign.kind {
-                BenignKind::OfficeRush => {
+                BenignKind::OfficeRush | BenignKind::Gathering => {
                     let account = self.population.any(mix(self.seed ^ u64::from(number)));
-                    let agent = browser(account);
+                    let agent = browser(account, at);
                     let (lockout, scenario) = (self.lockout, Some(self.scenario));
                     let bout = Bout { account, ip, agent, at, lockout, scenario };
                     bout.play(random, &mut give);
@@ -193,7 +208,7 @@ impl Effect {
                 BenignKind::StalePassword => {
                     let account = self.population.any(self.seed);
                     let jitter = below(random, 1000);
-                    let failure = self.failure(at.plus_millis(jitter), account, browser(account));
+                    let failure = self.failure(at.plus_millis(jitter), account, browser(account, self.start));
                     give(Attempt { ending: self.stale_ending(number), ..failure });
                 }
                 BenignKind::NightlyTest => {
@@ -211,9 +226,9 @@ impl Effect {
     fn reset(&self, at: Timestamp, number: u32, random: &mut Random, give: &mut impl FnMut(Attempt)) {
         let account = self.population.any(mix(self.seed ^ u64::from(number)));
         let ip = self.population.address(account, at_work(at), random);
-        let mut at = at;
+        let (mut at, agent) = (at, browser(account, at));
         let mut attempt = |at, ending| {
-            let (identity, agent) = (Identity::Account(account), browser(account));
+            let (identity, agent) = (Identity::Account(account), agent);
             give(Attempt { at, ip, identity, ending, agent, scenario: Some(self.scenario) });
         };
         for _ in 0..=u8::from(random.chance(TRIES_TWICE)) {

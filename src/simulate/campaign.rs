@@ -149,6 +149,7 @@ impl Campaign {
             Origin::Anywhere => population::hosting(self.hosts_seed, number),
             Origin::OneNetwork => population::one_network(self.hosts, number),
             Origin::OneSlash64 => population::one_slash_64(self.hosts, number),
+            Origin::OneSlash56 => population::one_slash_56(self.hosts, number),
             Origin::OneSlash48 => population::one_slash_48(self.hosts, number),
             Origin::Homes => population::residential(self.hosts_seed, number),
             Origin::Carrier => self.population.carrier(self.target),
@@ -158,8 +159,12 @@ impl Campaign {
 
     fn agent(&self, hash: u64) -> u8 {
         let pick = |from: u8, hash: u64| u8::try_from(hash % u64::from(from)).unwrap_or(0);
-        // Few addresses: a script that does not care. Many: somebody who bought browsers' descriptions with them.
-        if self.attack.addresses <= A_HANDFUL { BROWSERS + pick(SCRIPTS, self.seed) } else { pick(BROWSERS, mix(hash)) }
+        // Who has a checked list does not give himself away by a script. Few addresses: one that does not care. Many: somebody who bought browsers' descriptions with them.
+        if self.attack.addresses <= A_HANDFUL && self.attack.kind != AttackKind::FanOut {
+            BROWSERS + pick(SCRIPTS, self.seed)
+        } else {
+            pick(BROWSERS, mix(hash))
+        }
     }
 
     /// What Clerk answers, with the limit that many tries of one address run into, and the lock that many tries of one

@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 use super::benign::Effect;
 use super::bout::{ATTEMPTS_PER_BOUT, Bout};
 use super::population::Population;
-use super::random::Random;
+use super::random::{Random, mix, unit};
 use super::render::BROWSERS;
 use super::{Attempt, Ending, Load, Plan, PlanError};
 use crate::event::Timestamp;
@@ -104,7 +104,7 @@ impl Legit {
             let usual = self.population.address(account, at_work(at), &mut self.random);
             let moved = self.effects.iter().find_map(|effect| effect.moved(at, usual, account));
             let (ip, scenario) = moved.map_or((usual, None), |(ip, scenario)| (ip, Some(scenario)));
-            let agent = browser(account);
+            let agent = browser(account, at);
             let bout = Bout { account, ip, agent, at, lockout: self.lockout, scenario };
             let (waiting, serial) = (&mut self.waiting, &mut self.serial);
             bout.play(&mut self.random, |attempt| enqueue(waiting, serial, attempt));
@@ -142,9 +142,21 @@ fn enqueue(waiting: &mut BinaryHeap<Reverse<Waiting>>, serial: &mut u64, attempt
     *serial += 1;
 }
 
-/// The browser an account uses.
-pub(super) fn browser(account: u32) -> u8 {
-    u8::try_from(super::random::mix(u64::from(account)) % u64::from(BROWSERS)).unwrap_or(0)
+/// Share of a person's sign-ins that are made with the second device: a phone beside a computer.
+const ON_SECOND_DEVICE: f64 = 0.25;
+/// And with one that is not theirs, or new.
+const ON_OTHER_DEVICE: f64 = 0.05;
+
+/// The browser with which an account signs in at `at`. No draw of the generator, so that traffic differs in nothing else.
+pub(super) fn browser(account: u32, at: Timestamp) -> u8 {
+    let account = u64::from(account);
+    let bout = mix(mix(account) ^ at.0.unsigned_abs());
+    let which = match unit(bout) {
+        share if share < ON_OTHER_DEVICE => mix(bout),
+        share if share < ON_OTHER_DEVICE + ON_SECOND_DEVICE => mix(account | 1 << 40),
+        _ => mix(account),
+    };
+    u8::try_from(which % u64::from(BROWSERS)).unwrap_or(0)
 }
 
 /// A moment in a span of `length` milliseconds.

@@ -143,10 +143,18 @@ pub(super) fn one_slash_64(attack: u8, index: u64) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from_bits(prefix | u128::from(mix(index))))
 }
 
-/// Address number `index` of one IPv6 /48: a /64 of its own each.
+/// Address number `index` of one IPv6 /56: a /64 of its own each.
+pub(super) fn one_slash_56(attack: u8, index: u64) -> IpAddr {
+    let prefix = ((0x2001_0db8_2000_u128 + u128::from(attack)) << 80) | (0xab_u128 << 72);
+    IpAddr::V6(Ipv6Addr::from_bits(prefix | (u128::from(index & 0xff) << 64) | u128::from(mix(index))))
+}
+
+/// Address number `index` of one IPv6 /48: a /64 of its own each, all over it from the first ones on.
 pub(super) fn one_slash_48(attack: u8, index: u64) -> IpAddr {
+    // An odd factor: no two of the 65,536 fall together.
+    let subnet = index.wrapping_mul(40_503) & 0xffff;
     let prefix = (0x2001_0db8_1000_u128 + u128::from(attack)) << 80;
-    IpAddr::V6(Ipv6Addr::from_bits(prefix | (u128::from(index & 0xffff) << 64) | u128::from(mix(index))))
+    IpAddr::V6(Ipv6Addr::from_bits(prefix | (u128::from(subnet) << 64) | u128::from(mix(index))))
 }
 
 /// Address number `index` of residential proxies: homes like everybody's.

@@ -42,6 +42,12 @@ impl Credential {
         }
     }
 
+    /// The secret as it was when it was last read.
+    #[must_use]
+    pub const fn loaded(&self) -> &Secret {
+        &self.current
+    }
+
     /// The secret as it is now.
     pub async fn current(&mut self) -> Secret {
         if let Some(path) = self.file.clone() {

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Timestamp;
-use crate::finding::Finding;
+use crate::finding::{Finding, Lifecycle};
 
 pub mod analytic;
 pub mod attack;
@@ -82,6 +82,13 @@ impl Body {
             Self::Json => json::line(finding, cut_from_bytes),
         }
     }
+}
+
+/// Whether this revision tells of something that came to light after the finding had closed: an account broken into. Who is
+/// only told of beginnings and ends would never hear of it.
+#[must_use]
+pub fn is_afterword(finding: &Finding) -> bool {
+    finding.lifecycle == Lifecycle::Closed && finding.episode.closed_at.is_some_and(|closed_at| finding.at > closed_at)
 }
 
 /// `at` in RFC 3339 with milliseconds; what lies outside the years that format can hold is its first or last moment.

@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::secret::Secret;
 
 pub mod batch;
+pub mod encoded;
 pub mod settings;
 pub mod status;
 
@@ -90,6 +91,13 @@ impl<'a> Request<'a> {
         self.insert(name, &format!("{before}{}", secret.expose()), true)?;
         self.secrets.push(secret.clone());
         Ok(self)
+    }
+
+    /// Says that the body holds `secret`, which is then struck out of what the receiver answers.
+    #[must_use]
+    pub fn body_holds(mut self, secret: &Secret) -> Self {
+        self.secrets.push(secret.clone());
+        self
     }
 
     /// The headers, for tests of what is sent.

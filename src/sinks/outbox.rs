@@ -17,8 +17,10 @@ use crate::store::{Store, StoreError};
 mod bounds;
 pub mod inspect;
 mod queue;
+mod upstream;
 
 pub use queue::{Due, Figures};
+pub use upstream::{enqueue_again, give_up, unsettled};
 
 use super::route::Route;
 use super::standing::Standing;

@@ -72,6 +72,7 @@ fn evidence(now: Timestamp) -> Evidence {
         suspected_total: 0,
         networks: Vec::new(),
         networks_total: 0,
+        within: None,
         folded_total: 0,
         shapes: Vec::new(),
     }

@@ -16,7 +16,7 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
     ("http", &[]),
     ("detect", &["event", "finding"]),
     ("store", &[]),
-    ("log", &["event", "finding", "store", "clock", "metrics"]),
+    ("log", &["event", "finding", "store", "clock", "metrics", "secret"]),
     ("sources", &["event", "normalize", "log", "metrics", "clock", "secret", "http"]),
     ("sinks", &["event", "finding", "store", "metrics", "clock", "secret"]),
     ("pipeline", &["event", "finding", "detect", "log", "metrics", "clock"]),

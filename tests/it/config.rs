@@ -86,6 +86,7 @@ fn later_layers_win() {
         listen: Some("127.0.0.1:3".into()),
         data_dir: None,
         admin_listen: Some("[::1]:9".into()),
+        ..Flags::default()
     };
     // A directory may be called 42.
     let environment = Environment::of([("AUTHSPIKE_INGEST__LISTEN", "127.0.0.1:2"), ("AUTHSPIKE_DATA_DIR", "42")]);

@@ -31,7 +31,7 @@ const LEARN_DAYS: i64 = 14;
 const QUIET_DAYS: i64 = 14;
 
 /// What is asked of the detector on one attack: a row of [`ATTACKS`], and before so many attempts it is found.
-const BOUNDS: [(&str, u64); 30] = [
+const BOUNDS: [(&str, u64); 36] = [
     ("A1 one address, 3,000 in 10 min", 12),
     ("A2 50 addresses, 1/min each", 40),
     ("A3 2,000 addresses, 9/h each", 40),
@@ -52,6 +52,7 @@ const BOUNDS: [(&str, u64); 30] = [
     ("behind the office's address", 15),
     ("a /24 of 120 addresses", 25),
     ("IPv6, rotating in one /64", 12),
+    ("IPv6, rotating over a /56", 25),
     ("IPv6, rotating over a /48", 25),
     ("IPv6 homes, 5,000 tries, once each", 40),
     ("against 30/min an address, lock-out", 40),
@@ -59,6 +60,11 @@ const BOUNDS: [(&str, u64); 30] = [
     ("a week of poisoning, then 3,000", 15),
     ("a week of poisoning, then 12/h", 150),
     ("enumeration", 15),
+    ("checked list, 60 accounts in 10 min", 40),
+    ("sessions only: 60 accounts in 10 min", 40),
+    ("sessions only: 80 accounts in 20 h", 60),
+    ("sessions only: 120 accounts from a /24", 80),
+    ("sessions only: 120 accounts from a /56", 80),
     ("A1 while A3 runs", 15),
     ("first hour: one address, 3,000", 12),
     ("first hour: 2,000 addresses, 3 each", 80),
@@ -170,7 +176,8 @@ fn quiet_complaints(tenant: Tenant, who: &[usize]) -> Vec<Vec<String>> {
         let most = if nameless { NAMELESS_STORIES } else { BENIGN_STORIES };
         let episode = row.episode(tenant.accounts);
         let (from, until) = episode.watched();
-        let played = tenant.play(learned.panel(), LEARN_DAYS, &episode);
+        let panel = if row.learned { learned.panel() } else { Panel::new(&Config::default(), stand_ins()) };
+        let played = tenant.play(panel, LEARN_DAYS, &episode);
         for (who, complaints) in who.iter().zip(&mut complaints) {
             let score = QuietScore::of(ledger(&played, *who), played.from + from, played.from + until);
             if score.false_stories > most {

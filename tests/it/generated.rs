@@ -88,12 +88,13 @@ fn evidence() -> impl Strategy<Value = Evidence> {
         BaselineEvidence { source, per_day, observed_seconds, learning }
     });
     let shapes = vec((select(Shape::ALL.to_vec()), figure()).prop_map(|(shape, fit)| Likelihood { shape, fit }), 0..5);
-    let distributed = (compromised(), count(), counted(), count(), count(), shapes);
+    let within = option::of(select(vec!["2001:db8:1::/48".to_owned(), "2001:db8:1:ab00::/56".to_owned()]));
+    let distributed = (compromised(), count(), counted(), count(), within, count(), shapes);
     let samples = (sample(), sample(), counted(), counted());
     (peak(), baseline, totals(), samples, (compromised(), count()), distributed).prop_map(
         |(peak, baseline, totals, samples, (compromised, compromised_total), distributed)| {
             let (accounts, addresses, reasons, user_agents) = samples;
-            let (suspected, suspected_total, networks, networks_total, folded_total, shapes) = distributed;
+            let (suspected, suspected_total, networks, networks_total, within, folded_total, shapes) = distributed;
             Evidence {
                 peak,
                 baseline,
@@ -108,6 +109,7 @@ fn evidence() -> impl Strategy<Value = Evidence> {
                 suspected_total,
                 networks,
                 networks_total,
+                within,
                 folded_total,
                 shapes,
             }

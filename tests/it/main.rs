@@ -9,11 +9,13 @@
     reason = "the allow-…-in-tests settings do not reach functions that tests share"
 )]
 
+mod alertmanager;
 mod architecture;
 mod attempts;
 mod cli;
 mod config;
 mod delivery;
+mod deployment;
 mod determinism;
 mod evaluation;
 mod explain;
@@ -21,14 +23,20 @@ mod faulty;
 mod formats;
 mod generated;
 mod judges;
+mod kafka;
 mod normalize;
 mod ocsf;
 mod outbox;
+mod outgoing;
+mod readme;
 mod receivers;
 mod reload;
 mod run;
+mod sentinel;
 mod signature;
 mod simulate;
 mod sinks;
+mod stub;
 mod support;
+mod syslog;
 mod webhook;

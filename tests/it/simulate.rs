@@ -392,8 +392,11 @@ fn origins_lie_where_they_say() {
         (nets.len(), all.len())
     };
     assert_eq!(of("ipv6", 64), (1, 1000));
+    assert_eq!(of("ipv6:origin=one-slash-56,addresses=256", 56), (1, 1000));
+    assert_eq!(of("ipv6:origin=one-slash-56,addresses=256", 64), (256, 1000));
     assert_eq!(of("ipv6:origin=one-slash-48", 48), (1, 1000));
     assert_eq!(of("ipv6:origin=one-slash-48", 64), (1000, 1000));
+    assert_eq!(of("ipv6:origin=one-slash-48", 56), (256, 1000));
     assert_eq!(of("ipv6:origin=homes", 48), (1000, 1000));
 }
 
@@ -455,6 +458,30 @@ fn an_office_that_moved_is_at_its_new_address_and_nowhere_else_differs() {
     assert!(changed.iter().all(|(_, after)| after.at >= START.plus_millis(DAY)));
     let (old, _) = pairs.into_iter().next().unwrap();
     assert!(after.iter().all(|attempt| attempt.ip != old || attempt.at < START.plus_millis(DAY + 3_600_000)));
+}
+
+#[test]
+fn a_gathering_meets_where_nobody_was_before_and_people_bring_their_two_devices() {
+    let benign = vec![Benign::parse("gathering:at=1d").unwrap()];
+    let all = attempts(&Plan { benign, ..plan(2000, 2 * DAY) });
+    let (there, elsewhere): (Vec<&Attempt>, Vec<&Attempt>) = all.iter().partition(|attempt| attempt.scenario.is_some());
+    let addresses: HashSet<_> = there.iter().map(|attempt| attempt.ip).collect();
+    assert_eq!(addresses.len(), 1);
+    assert!(elsewhere.iter().all(|attempt| !addresses.contains(&attempt.ip)));
+    let people: HashSet<_> = there.iter().map(|attempt| attempt.identity).collect();
+    assert!((260..=310).contains(&people.len()), "{}", people.len());
+
+    let mut agents: HashMap<Identity, HashMap<u8, usize>> = HashMap::new();
+    for attempt in attempts(&plan(200, 60 * DAY)).iter().filter(|attempt| attempt.ending == Ending::SignedIn) {
+        *agents.entry(attempt.identity).or_default().entry(attempt.agent).or_default() += 1;
+    }
+    let (mut first, mut all) = (0, 0);
+    for counts in agents.values() {
+        first += counts.values().max().unwrap();
+        all += counts.values().sum::<usize>();
+    }
+    // 70 % with the usual one, and those of one sign-in or with two of the same kind.
+    assert!((0.70..0.80).contains(&share(first, all)), "{}", share(first, all));
 }
 
 #[test]

@@ -48,9 +48,15 @@ impl Instance {
     }
 
     pub fn start_with(data_dir: &Path, variables: &[(&str, &str)]) -> Self {
+        Self::start_as(data_dir, variables, &[])
+    }
+
+    /// With further arguments; one that does not receive has no `ingest`.
+    pub fn start_as(data_dir: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_authspike"))
             .args(["run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
+            .args(arguments)
             .env_clear()
             .env("CLERK_WEBHOOK_SIGNING_SECRET", SECRET)
             .env("AUTHSPIKE_ATTEMPTS_TOKEN", TOKEN)
@@ -64,7 +70,7 @@ impl Instance {
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let (mut ingest, mut admin) = (None, None);
         let mut seen = String::new();
-        while ingest.is_none() {
+        while admin.is_none() {
             let mut line = String::new();
             assert!(log.read_line(&mut line).unwrap() > 0, "it ended before it listened: {seen}");
             seen += &line;
@@ -83,7 +89,8 @@ impl Instance {
             }
         });
         let client = reqwest::blocking::Client::builder().timeout(DEADLINE).build().unwrap();
-        Self { child, data_dir: data_dir.to_owned(), ingest: ingest.unwrap(), admin: admin.unwrap(), client, said }
+        let ingest = ingest.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+        Self { child, data_dir: data_dir.to_owned(), ingest, admin: admin.unwrap(), client, said }
     }
 
     /// Posts attempts, one a line; the status and the answer.

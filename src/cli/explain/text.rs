@@ -81,6 +81,8 @@ const fn rule(one: &Explanation) -> &'static str {
         (Rule::CodeFlood, EntityKind::Account) => "one account is sent codes over and over",
         (Rule::CodeFlood, _) => "one address has codes sent to many accounts",
         (Rule::LockoutWave, _) => "accounts are locked in numbers",
+        (Rule::SuccessFanOut, EntityKind::Network) => "strangers get in to many accounts from one network",
+        (Rule::SuccessFanOut, _) => "strangers get in to many accounts from one address",
         (Rule::SignInOutage, _) => "sign-in fails for everyone: an incident, no attack",
     }
 }
@@ -103,15 +105,7 @@ const fn learning(learning: Learning) -> &'static str {
 
 fn counts(one: &Explanation) -> String {
     let window = &one.window;
-    let (single, several) = match one.rule {
-        Rule::CodeFlood => ("code", "codes"),
-        Rule::LockoutWave => ("lock-out", "lock-outs"),
-        Rule::AddressFailureSpike
-        | Rule::NetworkFailureSpike
-        | Rule::AccountFailureSpike
-        | Rule::DistributedAttack
-        | Rule::SignInOutage => ("failure", "failures"),
-    };
+    let (single, several) = prose::unit(one.rule);
     let failures = counted(window.failures, single, several);
     let of = match one.entity.kind {
         EntityKind::Ip | EntityKind::Network => format!(" on {}", counted(window.distinct, "account", "accounts")),

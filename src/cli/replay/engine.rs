@@ -8,9 +8,10 @@ use anyhow::Context as _;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::detect::Subject;
+use crate::event::AuthEvent;
 use crate::finding::{Finding, Lifecycle, Rule, Severity};
 use crate::log::memory::MemoryLog;
-use crate::log::{Log, Partition, Record};
+use crate::log::{Log, Partition};
 use crate::metrics::{DetectMetrics, Metrics};
 use crate::pipeline::{Answer, Parts, ShadowBoard, Task};
 
@@ -41,9 +42,9 @@ impl Engine {
         Ok(Self { log, task: Task::open(parts, Partition(0))?, metrics: metrics.detect, runtime })
     }
 
-    /// Judges `records` in order; answers with the revisions that made.
-    pub(super) fn feed(&mut self, records: Vec<Record>) -> anyhow::Result<Vec<Finding>> {
-        self.runtime.block_on(self.log.append(records))?;
+    /// Judges `events` in order; answers with the revisions that made.
+    pub(super) fn feed(&mut self, events: Vec<AuthEvent>) -> anyhow::Result<Vec<Finding>> {
+        self.runtime.block_on(self.log.append(events))?;
         self.task.step(Duration::ZERO)?;
         Ok(self.log.take_findings())
     }

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::input::{Lines, MAX_LINE_BYTES, Next, name};
+use crate::event::AuthEvent;
 use crate::event::Timestamp;
-use crate::log::Record;
 use crate::normalize::identifier::IdentifierKey;
 use crate::normalize::{NormalizeError, Normalized, attempt, clerk_webhook};
 
@@ -77,7 +77,7 @@ pub fn read_events(
     format: Format,
     key: &IdentifierKey,
     bar: &ProgressBar,
-    on_batch: &mut dyn FnMut(Vec<Record>) -> anyhow::Result<()>,
+    on_batch: &mut dyn FnMut(Vec<AuthEvent>) -> anyhow::Result<()>,
 ) -> anyhow::Result<ReadSummary> {
     let mut summary = ReadSummary::default();
     let mut batch = Vec::with_capacity(BATCH);
@@ -126,14 +126,14 @@ pub fn read_events(
 }
 
 impl ReadSummary {
-    fn accept(&mut self, normalized: Normalized) -> Record {
+    fn accept(&mut self, normalized: Normalized) -> AuthEvent {
         self.lines += 1;
         self.events += 1;
         self.unknown_types += u64::from(normalized.unknown_type);
         let at = normalized.event.occurred_at;
         let (from, until) = self.span.unwrap_or((at, at));
         self.span = Some((from.min(at), until.max(at)));
-        Record::Event(normalized.event)
+        normalized.event
     }
 
     fn refuse(&mut self, file: &str, line: u64, what: String) {

@@ -84,12 +84,19 @@ impl Episode {
         let is_busy = address.is_some_and(|address| self.busy.contains(Key::address(0, address).bits()));
         let others_failed_there = is_busy && !self.pairs.contains(pair_of(sign_in));
         let (sure, likely) = match self.key.counter {
+            // Of those who get in where strangers do, some have a device that happens to be known.
+            Counter::Address | Counter::Network if self.is_fan_out() => (self.strange && sign_in.stranger, true),
             // Where many people sign in, one who had not before may be just that.
             Counter::Address | Counter::Network => (self.strange, true),
             Counter::Account => (self.implicates(sign_in), true),
             // Whoever has just mistyped is a person.
             Counter::Tenant => (others_failed_there, sign_in.strange && !self.pairs.contains(pair_of(sign_in))),
-            Counter::AddressCodes | Counter::AccountCodes | Counter::TenantLocks | Counter::TenantOutage => return,
+            Counter::AddressCodes
+            | Counter::AccountCodes
+            | Counter::AddressFanOut
+            | Counter::NetworkFanOut
+            | Counter::TenantLocks
+            | Counter::TenantOutage => return,
         };
         let (list, max) = match (sure, likely) {
             (true, _) => (&mut self.compromised, MAX_COMPROMISED),

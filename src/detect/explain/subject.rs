@@ -60,7 +60,8 @@ impl FromStr for Subject {
         if let Some((ip, length)) = text.split_once('/') {
             let ip: IpAddr = ip.parse().map_err(|_| UnknownSubject::Other)?;
             return match (ip, length) {
-                (IpAddr::V4(_), "24") | (IpAddr::V6(_), "48") => Ok(Self::Network(ip)),
+                // A finding may name the /56 that its network's addresses lie in.
+                (IpAddr::V4(_), "24") | (IpAddr::V6(_), "48" | "56") => Ok(Self::Network(ip)),
                 (IpAddr::V4(_), "32") | (IpAddr::V6(_), "64" | "128") => Ok(Self::Address(ip.to_canonical())),
                 _ => Err(UnknownSubject::Length),
             };

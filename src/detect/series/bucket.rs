@@ -58,8 +58,9 @@ impl Open {
     pub(super) fn judge(&mut self, judge: Judge, limits: &Limits) {
         let failures = u64::from(self.failures);
         self.over = false;
-        if failures < limits.minimum.min(limits.cold_minimum) || self.judged_with.is_some() && failures < self.threshold
-        {
+        // Where counting becomes estimating, sign-ins may look fewer than they were judged with.
+        let is_lower_bound = self.judged_with.is_some_and(|with| with <= self.successes);
+        if failures < limits.minimum.min(limits.cold_minimum) || is_lower_bound && failures < self.threshold {
             return;
         }
         if self.judged_with != Some(self.successes) {

@@ -33,12 +33,12 @@ struct Encoded {
 }
 
 impl Append {
-    pub(super) fn encode(records: &[Record], reply: Reply) -> Result<Self, String> {
+    pub(super) fn encode(records: impl ExactSizeIterator<Item = Record>, reply: Reply) -> Result<Self, String> {
         let mut bytes = Vec::with_capacity(records.len() * 256);
         let mut encoded = Vec::with_capacity(records.len());
         for record in records {
-            bytes = postcard::to_extend(record, bytes).map_err(|error| format!("cannot encode an event: {error}"))?;
-            let fingerprint = match record {
+            bytes = postcard::to_extend(&record, bytes).map_err(|error| format!("cannot encode an event: {error}"))?;
+            let fingerprint = match &record {
                 Record::Event(event) => Some(fingerprint(event)),
                 Record::Tick { .. } => None,
             };
@@ -140,7 +140,7 @@ mod tests {
         let (mut answers, mut receivers) = (Answers::default(), Vec::new());
         for _ in 0..count {
             let (reply, receiver) = oneshot::channel();
-            let append = Append::encode(&[Record::Tick { at: Timestamp(1) }], reply).unwrap();
+            let append = Append::encode(std::iter::once(Record::Tick { at: Timestamp(1) }), reply).unwrap();
             answers.push(Ok(append.content), append.reply);
             receivers.push(receiver);
         }

@@ -160,7 +160,7 @@ mod tests {
     use crate::log::Record;
 
     fn ticks(count: usize) -> Append {
-        Append::encode(&vec![Record::Tick { at: Timestamp(i64::MAX) }; count], oneshot::channel().0).unwrap()
+        Append::encode(vec![Record::Tick { at: Timestamp(i64::MAX) }; count].into_iter(), oneshot::channel().0).unwrap()
     }
 
     fn push(queue: &Queue, appends: usize) {

@@ -2,8 +2,8 @@ use super::*;
 use crate::event::{AuthEvent, Outcome, Source, Timestamp};
 use crate::metrics::Metrics;
 
-fn event(id: &str) -> Record {
-    Record::Event(AuthEvent {
+fn event(id: &str) -> AuthEvent {
+    AuthEvent {
         id: id.into(),
         occurred_at: Timestamp(1_000),
         received_at: Timestamp(1_001),
@@ -16,7 +16,7 @@ fn event(id: &str) -> Record {
         identifier: None,
         user_agent: None,
         session: None,
-    })
+    }
 }
 
 struct Fixture {
@@ -64,10 +64,11 @@ async fn records_come_back_in_order_and_from_any_offset() {
     let opened = fixture.open();
     let log = &opened.0;
     assert_eq!(log.append(vec![event("a"), event("b")]).await.unwrap(), [Appended::Stored; 2]);
-    assert_eq!(log.append(vec![Record::Tick { at: Timestamp(5) }, event("c")]).await.unwrap(), [Appended::Stored; 2]);
+    log.tick(Partition(0), Timestamp(5)).await.unwrap();
+    assert_eq!(log.append(vec![event("c")]).await.unwrap(), [Appended::Stored]);
     let all = log.poll(Partition(0), Offset(0), Duration::ZERO).unwrap();
     assert_eq!((ids(&all), all.next), (vec!["a", "b", "tick", "c"], Offset(4)));
-    assert_eq!(all.records.first(), Some(&event("a")));
+    assert_eq!(all.records.first(), Some(&Record::Event(event("a"))));
     let rest = log.poll(Partition(0), Offset(1), Duration::ZERO).unwrap();
     assert_eq!((ids(&rest), rest.next), (vec!["b", "tick", "c"], Offset(4)));
     let none = log.poll(Partition(0), Offset(4), Duration::ZERO).unwrap();

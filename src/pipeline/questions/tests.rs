@@ -25,7 +25,8 @@ fn open(log: &Arc<MemoryLog>) -> Task {
 #[tokio::test]
 async fn no_more_than_a_few_wait_each_for_two_seconds_and_nobody_is_answered_who_has_gone() {
     let mut task = open(&Arc::new(MemoryLog::keeping()));
-    let questions = Questions::to(std::slice::from_ref(&task));
+    let questions = Questions::default();
+    questions.add(&task);
     let ask = || {
         let questions = questions.clone();
         tokio::spawn(async move { questions.ask("203.0.113.7", None).await })
@@ -54,7 +55,8 @@ async fn it_answers_with_its_findings_even_while_the_log_cannot_be_read_or_writt
     let mut task = open(&log);
     log.append((0..12).map(failure).collect()).await.unwrap();
     task.step(Duration::ZERO).unwrap();
-    let questions = Questions::to(std::slice::from_ref(&task));
+    let questions = Questions::default();
+    questions.add(&task);
     log.append(vec![failure(12)]).await.unwrap();
     log.set_fault(Some("disk is full"));
     let asked = tokio::spawn(async move { questions.ask("203.0.113.7", Some("ins_1")).await });

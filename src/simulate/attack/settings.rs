@@ -98,6 +98,8 @@ impl Attack {
         let usual = match (self.kind, self.victims) {
             // Only the identifier is asked about; no password is tried.
             (AttackKind::Enumeration, _) | (_, Victims::One) => 0.0,
+            // What does not work was taken off the list.
+            (AttackKind::FanOut, _) => self.attempts as f64,
             (_, Victims::List { known }) => self.attempts as f64 * known * HITS_PER_EXISTING,
             (_, Victims::Rounds { accounts }) => f64::from(accounts) * HITS_PER_SPRAYED,
         };

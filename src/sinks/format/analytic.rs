@@ -28,5 +28,9 @@ pub const fn description(rule: Rule) -> &'static str {
         Rule::CodeFlood => "One-time codes sent to one account, or to many accounts from one address.",
         Rule::LockoutWave => "Different accounts being locked, against what is normal for the instance.",
         Rule::SignInOutage => "Sign-in failing for everyone where people usually sign in from.",
+        Rule::SuccessFanOut => {
+            "Accounts with a history elsewhere getting in from one address or network, with devices new to them, against \
+             what is normal there."
+        }
     }
 }

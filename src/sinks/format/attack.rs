@@ -77,6 +77,8 @@ pub fn techniques(finding: &Finding) -> Vec<Technique> {
         Shape::CodeFlood => CODE_FLOOD,
         Shape::LockoutWave => LOCKOUT,
         Shape::Outage => return Vec::new(),
+        // How the passwords or sessions were come by was not seen, only that they are used.
+        Shape::SuccessFanOut => return vec![CLOUD_ACCOUNT],
     };
     let broken_into = finding.evidence.compromised_total > 0 || !finding.evidence.compromised.is_empty();
     if broken_into { vec![shape, CLOUD_ACCOUNT] } else { vec![shape] }

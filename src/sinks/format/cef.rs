@@ -25,13 +25,24 @@ const MAX_LIST: usize = 511;
 /// The line of `finding`, without a newline.
 #[must_use]
 pub fn line(finding: &Finding) -> String {
+    line_within(finding, usize::MAX)
+}
+
+/// The same within `max_bytes`, without the fields that do not fit: those that identify it come first, sentences last. The
+/// header alone may take 700 bytes.
+#[must_use]
+pub fn line_within(finding: &Finding, max_bytes: usize) -> String {
     let evidence = &finding.evidence;
     let compromised = evidence.compromised_total.max(u64::try_from(evidence.compromised.len()).unwrap_or(u64::MAX));
-    let mut line = Line::new(finding.rule.as_str(), &prose::title(finding), severity::terms(finding.severity).cef);
+    let severity = severity::terms(finding.severity).cef;
+    let mut line = Line::new(finding.rule.as_str(), &prose::title(finding), severity, max_bytes);
     line.moment("rt", finding.at);
     line.moment("start", finding.episode.first_seen_at);
     line.moment("end", finding.episode.last_seen_at);
     line.text("externalId", &finding.finding_id.to_string(), MAX_NAME);
+    line.custom("cs3", "lifecycle", finding.lifecycle.as_str());
+    line.custom("cs4", "revisionId", &finding.revision_id.to_string());
+    line.custom_number("cn3", "revision", finding.revision.into());
     line.text("cat", finding.shape.as_str(), MAX_NAME);
     line.number("cnt", i64::from(i32::try_from(evidence.totals.failures).unwrap_or(i32::MAX)));
     match finding.entity.kind {
@@ -54,13 +65,10 @@ pub fn line(finding: &Finding) -> String {
     let exact = techniques.iter().map(|one| one.sub_technique.unwrap_or(one.technique).uid);
     line.custom("cs1", "mitreTechniqueId", &list(exact));
     line.custom("cs2", "mitreTacticId", &list(techniques.iter().map(|one| one.tactic.uid)));
-    line.custom("cs3", "lifecycle", finding.lifecycle.as_str());
-    line.custom("cs4", "revisionId", &finding.revision_id.to_string());
     line.custom("cs5", finding.entity.kind.as_str(), &finding.entity.value);
     line.custom("cs6", "tenant", &finding.tenant.0);
     line.custom_number("cn1", "distinct", evidence.peak.distinct);
     line.custom_number("cn2", "compromised", compromised);
-    line.custom_number("cn3", "revision", finding.revision.into());
     if evidence.peak.ratio.is_finite() {
         line.custom("cfp1", "ratio", &format!("{:.1}", evidence.peak.ratio));
     }
@@ -78,10 +86,12 @@ struct Line {
     text: String,
     /// Length of the header.
     header: usize,
+    /// Fields are left out rather than go beyond this.
+    max_bytes: usize,
 }
 
 impl Line {
-    fn new(class: &str, name: &str, severity: u8) -> Self {
+    fn new(class: &str, name: &str, severity: u8, max_bytes: usize) -> Self {
         let mut text = String::with_capacity(2048);
         text.push_str("CEF:0");
         for field in [PRODUCT, PRODUCT, env!("CARGO_PKG_VERSION"), class, name] {
@@ -96,7 +106,7 @@ impl Line {
         }
         // The last separator stands even before an empty extension.
         let _ = write!(text, "|{severity}|");
-        Self { header: text.len(), text }
+        Self { header: text.len(), text, max_bytes }
     }
 
     /// A key and its value; nothing when there is none, since an empty value reads like the start of the next key.
@@ -105,7 +115,8 @@ impl Line {
         if value.is_empty() {
             return;
         }
-        if self.text.len() > self.header {
+        let before = self.text.len();
+        if before > self.header {
             self.text.push(' ');
         }
         self.text.push_str(key);
@@ -118,10 +129,13 @@ impl Line {
                 _ => self.text.push(printable(character)),
             }
         }
+        if self.text.len() > self.max_bytes {
+            self.text.truncate(before);
+        }
     }
 
     fn number(&mut self, key: &str, value: i64) {
-        let _ = write!(self.text, " {key}={value}");
+        self.text(key, &value.to_string(), MAX_NAME);
     }
 
     fn moment(&mut self, key: &str, at: Timestamp) {
@@ -133,8 +147,12 @@ impl Line {
     fn custom(&mut self, key: &str, label: &str, value: &str) {
         let before = self.text.len();
         self.text(key, value, MAX_LIST);
-        if self.text.len() > before {
+        let labelled = self.text.len();
+        if labelled > before {
             self.text(&format!("{key}Label"), label, MAX_NAME);
+            if self.text.len() == labelled {
+                self.text.truncate(before);
+            }
         }
     }
 

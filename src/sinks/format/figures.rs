@@ -33,6 +33,8 @@ pub(super) struct Figures<'a> {
     suspected_total: u64,
     networks: Vec<CountedFigures<'a>>,
     networks_total: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    within: Option<&'a str>,
     folded_total: u64,
     shapes: Vec<LikelihoodFigures>,
     /// Lists were shortened to fit; so many bytes had the whole record.
@@ -135,6 +137,7 @@ pub(super) fn figures(finding: &Finding, cut_from_bytes: Option<usize>) -> Figur
         suspected_total: evidence.suspected_total,
         networks: counted(&evidence.networks),
         networks_total: evidence.networks_total,
+        within: evidence.within.as_deref(),
         folded_total: evidence.folded_total,
         shapes: evidence
             .shapes

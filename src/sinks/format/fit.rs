@@ -49,6 +49,7 @@ fn shortened(finding: &Finding, (names, counts, broken_into): (usize, usize, usi
         suspected: first::<Compromised>(&evidence.suspected, names),
         networks: first(&evidence.networks, names),
         shapes: evidence.shapes.clone(),
+        within: evidence.within.clone(),
         ..*evidence
     };
     Finding { evidence, entity: finding.entity.clone(), tenant: finding.tenant.clone(), ..*finding }

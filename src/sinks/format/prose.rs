@@ -73,6 +73,16 @@ pub fn description(finding: &Finding) -> String {
     if let Some(suspected) = suspected(finding) {
         let _ = write!(text, " {suspected}");
     }
+    if let Some(within) = &finding.evidence.within
+        && *within != finding.entity.value
+    {
+        // The entity was decided when it opened.
+        let _ = if within.ends_with("/56") {
+            write!(text, " By now nearly all of its addresses lie in {}.", visible(within))
+        } else {
+            write!(text, " It has since spread over {}.", visible(within))
+        };
+    }
     if finding.rule == Rule::SignInOutage {
         text.push_str(" Attackers cannot stop people from signing in; look at sign-in itself.");
     }
@@ -99,6 +109,13 @@ pub(crate) fn judged(rule: Rule, of: &Entity, peak: &WindowEvidence) -> String {
                 counted(peak.failures, "sign-in failed", "sign-ins failed"),
                 counted(peak.distinct, "network", "networks where people usually get in"),
                 peak.successes
+            );
+        }
+        Rule::SuccessFanOut => {
+            let network = if of.kind == EntityKind::Network { "network " } else { "" };
+            return format!(
+                "{} never used from there and never with such a device got in from {network}{entity}",
+                counted(peak.distinct, "account", "different accounts")
             );
         }
         Rule::AddressFailureSpike | Rule::NetworkFailureSpike | Rule::AccountFailureSpike | Rule::DistributedAttack => {
@@ -205,6 +222,20 @@ pub const fn compromise(how: Compromise) -> &'static str {
     match how {
         Compromise::SignedIn => "signed in",
         Compromise::PasswordCorrect => "right password, stopped by a further check",
+    }
+}
+
+/// What a rule counts, one and several of it.
+pub(crate) const fn unit(rule: Rule) -> (&'static str, &'static str) {
+    match rule {
+        Rule::CodeFlood => ("code", "codes"),
+        Rule::LockoutWave => ("lock-out", "lock-outs"),
+        Rule::SuccessFanOut => ("stranger's sign-in", "strangers' sign-ins"),
+        Rule::AddressFailureSpike
+        | Rule::NetworkFailureSpike
+        | Rule::AccountFailureSpike
+        | Rule::DistributedAttack
+        | Rule::SignInOutage => ("failure", "failures"),
     }
 }
 

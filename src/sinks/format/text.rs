@@ -80,12 +80,13 @@ impl Lines {
             EntityKind::Ip | EntityKind::Network => format!(" on {}", counted(peak.distinct, "account", "accounts")),
             EntityKind::Account | EntityKind::Tenant => String::new(),
         };
+        let (one, several) = prose::unit(finding.rule);
         let window = format!(
             "{} to {} ({}): {}{accounts}, {}",
             peak.start,
             peak.end,
             prose::window(finding),
-            counted(peak.failures, "failure", "failures"),
+            counted(peak.failures, one, several),
             counted(peak.successes, "success", "successes"),
         );
         self.field("window", &window);

@@ -100,12 +100,18 @@ pub fn url_fault(text: &str, plaintext: bool) -> Option<&'static str> {
     }
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Whether `host` (a name, or an address with or without brackets) is this machine.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-fn pem(key: &str, path: &Path) -> Result<Vec<u8>, String> {
+/// What is in the PEM file that `key` names. Blocks on it.
+///
+/// # Errors
+/// It cannot be read or is no PEM file's size, as `key: what is wrong`.
+pub fn pem(key: &str, path: &Path) -> Result<Vec<u8>, String> {
     let fault = |error: std::io::Error| format!("{key}: {} cannot be read: {error}", path.display());
     let mut bytes = Vec::new();
     let mut file = std::io::Read::take(std::fs::File::open(path).map_err(fault)?, MAX_PEM_BYTES + 1);

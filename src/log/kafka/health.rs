@@ -1,0 +1,158 @@
+//! How the clients are: what they complain of, and what their statistics say.
+//!
+//! Invariant: a fault stays until a broker is connected again; its text names what an operator has to look at and holds no
+//! secret. Statistics come once a second from each client.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use dashmap::DashMap;
+use rdkafka::Statistics;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::statistics::Broker;
+
+use crate::metrics::KafkaMetrics;
+
+/// The state of one kind of client.
+#[derive(Debug)]
+pub(super) struct Health {
+    /// `producer`, `detect`, …: the `client` label.
+    client: &'static str,
+    fault: Mutex<Option<String>>,
+    metrics: KafkaMetrics,
+    /// Ends of partitions, by topic and partition, as the last statistics had them.
+    ends: DashMap<(String, i32), i64>,
+    timeouts: Mutex<HashMap<String, u64>>,
+    joined: AtomicBool,
+}
+
+impl Health {
+    pub(super) fn new(client: &'static str, metrics: KafkaMetrics) -> Self {
+        Self {
+            client,
+            fault: Mutex::default(),
+            metrics,
+            ends: DashMap::new(),
+            timeouts: Mutex::default(),
+            joined: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the group has settled at least once since the start.
+    pub(super) fn has_joined(&self) -> bool {
+        self.joined.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn metrics(&self) -> &KafkaMetrics {
+        &self.metrics
+    }
+
+    /// Why nothing can be done at the moment.
+    pub(super) fn fault(&self) -> Option<String> {
+        locked(&self.fault).clone()
+    }
+
+    /// The offset that the next record of a partition will get, as far as is known.
+    pub(super) fn end(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.ends.get(&(topic.to_owned(), partition)).map(|end| *end)
+    }
+
+    /// What a client says of itself.
+    pub(super) fn error(&self, error: &KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code();
+        let text = match code {
+            Some(RDKafkaErrorCode::AllBrokersDown) => format!("no broker can be reached ({reason})"),
+            Some(RDKafkaErrorCode::Authentication) => format!("the brokers refuse our credentials ({reason})"),
+            Some(RDKafkaErrorCode::SSL) => format!("TLS fails ({reason})"),
+            Some(RDKafkaErrorCode::Fatal) => format!("the client has given up ({reason})"),
+            _ => {
+                tracing::debug!(client = self.client, %error, reason, "kafka");
+                return;
+            }
+        };
+        let mut fault = locked(&self.fault);
+        // What was refused is worth more than that nobody is left to ask.
+        let keeps = code == Some(RDKafkaErrorCode::AllBrokersDown) && fault.is_some();
+        if !keeps {
+            tracing::warn!(client = self.client, "{text}");
+            *fault = Some(text);
+        }
+    }
+
+    /// What librdkafka wants to say: its own lines, at our levels.
+    pub(super) fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let client = self.client;
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(client, facility, "{message}");
+            }
+            // A broker that restarts makes a dozen of these; `error` says it once.
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => tracing::debug!(client, facility, "{message}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+                tracing::trace!(client, facility, "{message}");
+            }
+        }
+    }
+
+    pub(super) fn stats(&self, statistics: &Statistics) {
+        // Those learned from the cluster; what was given to start with has no number.
+        let brokers: Vec<&Broker> = statistics.brokers.values().filter(|broker| broker.nodeid >= 0).collect();
+        let up = brokers.iter().filter(|broker| broker.state == "UP").count();
+        if up > 0 {
+            *locked(&self.fault) = None;
+        }
+        let label = [self.client];
+        self.metrics.brokers_up.with_label_values(&label).set(i64::try_from(up).unwrap_or(i64::MAX));
+        let slowest = brokers.iter().filter_map(|broker| broker.rtt.as_ref()).map(|rtt| rtt.p99).max();
+        #[expect(clippy::cast_precision_loss, reason = "microseconds of a request")]
+        self.metrics.rtt.with_label_values(&label).set(slowest.unwrap_or(0) as f64 / 1e6);
+        let mut timeouts = locked(&self.timeouts);
+        for broker in brokers {
+            let before = timeouts.insert(broker.name.clone(), broker.req_timeouts).unwrap_or(0);
+            let grown = broker.req_timeouts.saturating_sub(before);
+            self.metrics.request_timeouts.with_label_values(&label).inc_by(grown);
+        }
+        drop(timeouts);
+        let queued = i64::try_from(statistics.msg_cnt).unwrap_or(i64::MAX);
+        self.metrics.queued_messages.with_label_values(&label).set(queued);
+        if statistics.cgrp.as_ref().is_some_and(|group| group.join_state == "steady") {
+            self.joined.store(true, Ordering::Relaxed);
+        }
+        for topic in statistics.topics.values() {
+            for partition in topic.partitions.values().filter(|partition| partition.hi_offset >= 0) {
+                self.ends.insert((topic.topic.clone(), partition.partition), partition.hi_offset);
+            }
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a refusal means for whoever runs this, with the thing it is about.
+pub(super) fn explain(error: &KafkaError, what: &str) -> String {
+    use RDKafkaErrorCode as Code;
+    let advice = match error.rdkafka_error_code() {
+        Some(Code::TopicAuthorizationFailed) => {
+            "the brokers do not allow it: `authspike topics` prints the rights that are needed"
+        }
+        Some(Code::GroupAuthorizationFailed) => {
+            "the brokers do not allow this consumer group: `authspike topics` prints the rights that are needed"
+        }
+        Some(Code::ClusterAuthorizationFailed) => {
+            "the brokers want IdempotentWrite on the cluster (before Kafka 3.0): `authspike topics` prints it"
+        }
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
+            "it does not exist: `authspike topics --create` creates it"
+        }
+        Some(Code::MessageTimedOut) => "no broker took it in time",
+        Some(Code::NotEnoughReplicas | Code::NotEnoughReplicasAfterAppend) => {
+            "fewer replicas are in sync than min.insync.replicas"
+        }
+        _ => return format!("{what}: {error}"),
+    };
+    format!("{what}: {advice}")
+}

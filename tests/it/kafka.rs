@@ -1,0 +1,23 @@
+//! A real Apache Kafka for the tests: one broker that all tests share, and clusters of their own for those that
+//! kill, pause or secure them.
+//!
+//! Nothing here imitates a broker, and nothing is skipped where one cannot be had: without Java 17, Maven or openssl
+//! the tests fail and say what is missing.
+
+mod access;
+mod client;
+mod cluster;
+mod edges;
+mod equality;
+mod fleet;
+mod jars;
+mod leash;
+mod settings;
+mod smoke;
+
+#[allow(unused_imports, reason = "the fixture's whole vocabulary, whichever of it the tests use today")]
+pub use access::{Identity, Login};
+#[allow(unused_imports, reason = "as above")]
+pub use client::{Record, acknowledged, create_topic, read_topic};
+#[allow(unused_imports, reason = "as above")]
+pub use cluster::{Cluster, Security, Spec};
