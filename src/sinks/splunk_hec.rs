@@ -120,7 +120,8 @@ struct Event<'a> {
     sourcetype: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<&'a str>,
-    event: Box<RawValue>,
+    #[serde(rename = "event")]
+    record: Box<RawValue>,
     fields: Fields<'a>,
 }
 
@@ -163,7 +164,7 @@ impl SplunkHec {
             source: &self.config.source,
             sourcetype: &self.config.sourcetype,
             index: self.config.index.as_deref(),
-            event: serde_json::from_slice(&self.config.body.line(finding)?)?,
+            record: serde_json::from_slice(&self.config.body.line(finding)?)?,
             fields: Fields {
                 finding_uid: finding.finding_id,
                 lifecycle: finding.lifecycle.as_str(),
@@ -210,14 +211,14 @@ impl SplunkHec {
         let url = self.events.clone();
         let answer = self.post(&url, body).await?;
         let reply = Reply::read(answer.body());
-        match reply.verdict(answer.status(), answer.reason()).unwrap_or_else(|| answer.verdict()) {
-            Delivery::Accepted if self.config.ack => match reply.ack_id {
-                Some(id) => Ok(Some(id)),
-                None => Err(Delivery::Blocked("answered without ackId: the token has no acknowledgement".into())),
-            },
-            Delivery::Accepted => Ok(None),
-            refused => Err(refused),
+        let verdict = reply.verdict(answer.status(), answer.reason()).unwrap_or_else(|| answer.verdict());
+        if verdict != Delivery::Accepted {
+            return Err(verdict);
         }
+        if self.config.ack && reply.ack_id.is_none() {
+            return Err(Delivery::Blocked("answered without ackId: the token has no acknowledgement".into()));
+        }
+        Ok(reply.ack_id.filter(|_| self.config.ack))
     }
 
     /// Asks until all of `pending` are written or time is up; leaves in it what is not.
@@ -236,7 +237,10 @@ impl SplunkHec {
                 }
                 Delivery::Retry { .. } => {}
                 // Nor does a 400 say that an event is bad: it was taken.
-                _ => return Err(Delivery::Blocked(format!("the question for acknowledgements: {}", answer.reason()))),
+                Delivery::Blocked(_) | Delivery::Split(_) | Delivery::Bisect(_) | Delivery::Refused(_) => {
+                    let reason = format!("the question for acknowledgements: {}", answer.reason());
+                    return Err(Delivery::Blocked(reason));
+                }
             }
             if !pending.is_empty() {
                 tokio::time::sleep(ACK_INTERVAL).await;

@@ -173,6 +173,7 @@ fn count(faulty: &Faulty, expected: usize) -> Count {
 }
 
 /// One fault: everything is put in while `mode` lasts, which is until so many requests met it; then all is well.
+#[expect(clippy::print_stdout, reason = "a row of the table that the test prints")]
 async fn through(name: &str, mode: Mode, keys: &str, requests: usize) -> Count {
     let expected = usize::try_from(FINDINGS).unwrap() * usize::try_from(REVISIONS).unwrap();
     let faulty = Faulty::start();

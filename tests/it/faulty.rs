@@ -196,7 +196,6 @@ fn react(stream: &mut impl Write, shared: &Shared, mode: Mode, body: &[u8]) -> s
     let findings = findings(body);
     let take = || shared.taken.lock().unwrap().extend(findings.iter().cloned());
     match mode {
-        Mode::Well | Mode::Refuse | Mode::ResetMidBody => {}
         Mode::Hang => {
             std::thread::sleep(Duration::from_secs(5));
             return Ok(false);
@@ -223,7 +222,7 @@ fn react(stream: &mut impl Write, shared: &Shared, mode: Mode, body: &[u8]) -> s
             answer(stream, 413, "", "too large")?;
             return Ok(true);
         }
-        Mode::Poison(_) | Mode::AtMost(_) => {}
+        Mode::Well | Mode::Refuse | Mode::ResetMidBody | Mode::Poison(_) | Mode::AtMost(_) => {}
         Mode::Held => {
             take();
             drop(shared.held.lock().unwrap());
