@@ -370,15 +370,17 @@ async fn our_own_certificate_is_shown_to_whoever_demands_one() {
     let path = certificates(directory.path());
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let heard = path.join("heard");
-    let mut server = std::process::Command::new("openssl")
+    let server = std::process::Command::new("openssl")
         .args(["s_server", "-quiet", "-cert", "server.pem", "-key", "server.key", "-CAfile", "ca.pem", "-Verify", "2"])
         .args(["-verify_return_error", "-accept", &format!("127.0.0.1:{port}")])
         .current_dir(&path)
-        .stdin(std::process::Stdio::null())
+        // At the end of its input it would end each conversation.
+        .stdin(std::process::Stdio::piped())
         .stdout(std::fs::File::create(&heard).unwrap())
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
+    let _server = Ended(server);
     let section = |more: &str| {
         format!(
             "[[sinks.splunk_hec]]\nname = \"siem\"\nurl = \"https://127.0.0.1:{port}\"\ntoken_env = \"T\"\n\
@@ -394,11 +396,19 @@ async fn our_own_certificate_is_shown_to_whoever_demands_one() {
         // It never answers as HTTP does, so nothing is ever delivered.
         way.pass(Duration::from_millis(200), "tries", || way.standing().0 == "open").await;
         way.stop().await;
-        let said = std::fs::read_to_string(&heard).unwrap();
+        let said = String::from_utf8_lossy(&std::fs::read(&heard).unwrap()).into_owned();
         assert_eq!(said.contains("POST /services/collector/event"), is_heard, "{said:?}");
     }
-    server.kill().unwrap();
-    server.wait().unwrap();
+}
+
+/// Ends with its test, however that ends.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// The built binary, killed at every step between the commit of a finding and the record of its delivery.
