@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::credential::{Credential, Variables};
@@ -109,9 +108,9 @@ pub struct SplunkHec {
     cookies: BTreeMap<String, String>,
 }
 
-/// What is posted for one finding.
+/// What is posted around the record of one finding.
 #[derive(Serialize)]
-struct Event<'a> {
+struct Envelope<'a> {
     /// Seconds.
     time: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,8 +119,6 @@ struct Event<'a> {
     sourcetype: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<&'a str>,
-    #[serde(rename = "event")]
-    record: Box<RawValue>,
     fields: Fields<'a>,
 }
 
@@ -158,13 +155,12 @@ impl SplunkHec {
     fn event(&self, finding: &Finding) -> serde_json::Result<Vec<u8>> {
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of this millennium fit in 52 bits")]
         let time = finding.at.0 as f64 / 1000.0;
-        serde_json::to_vec(&Event {
+        let mut event = serde_json::to_vec(&Envelope {
             time,
             host: self.config.host.as_deref(),
             source: &self.config.source,
             sourcetype: &self.config.sourcetype,
             index: self.config.index.as_deref(),
-            record: serde_json::from_slice(&self.config.body.line(finding)?)?,
             fields: Fields {
                 finding_uid: finding.finding_id,
                 lifecycle: finding.lifecycle.as_str(),
@@ -172,7 +168,13 @@ impl SplunkHec {
                 rule: finding.rule.as_str(),
                 tenant: &finding.tenant.0,
             },
-        })
+        })?;
+        // The record is JSON already: it takes the place of the closing brace.
+        event.pop();
+        event.extend_from_slice(b",\"event\":");
+        event.extend(self.config.body.line(finding)?);
+        event.push(b'}');
+        Ok(event)
     }
 
     async fn post(&mut self, url: &Url, body: Vec<u8>) -> Result<Answer, Delivery> {
