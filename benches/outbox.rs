@@ -39,7 +39,7 @@ const ROUNDS: usize = 3;
 const SINKS: [&str; 3] = ["siem", "second", "third"];
 
 fn finding(number: u128) -> Finding {
-    let finding_id = Uuid::from_u128(number << 64 | 0x5bd1_e995 * (number + 1));
+    let finding_id = Uuid::from_u128((number << 64) | (0x5bd1_e995 * (number + 1)));
     Finding {
         finding_id,
         revision_id: revision_id(finding_id, 1),
@@ -63,8 +63,7 @@ fn receiver() -> Url {
 fn take(mut stream: TcpStream) {
     let (mut buffer, mut held) = (vec![0; 1 << 16], Vec::new());
     loop {
-        let head = held.windows(4).position(|four| four == b"\r\n\r\n");
-        if let Some(head) = head {
+        if let Some(head) = held.windows(4).position(|four| four == b"\r\n\r\n") {
             let text = String::from_utf8_lossy(&held[..head]).to_lowercase();
             let length = text.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap();
             let end = head + 4 + length.parse::<usize>().unwrap();

@@ -61,23 +61,24 @@ enum Command {
     Sink(sink::Args),
 }
 
-/// Where the configuration comes from.
+/// Where the configuration comes from. Global: `authspike outbox list --config FILE` means what it says.
 #[derive(Debug, clap::Args)]
 struct ConfigArgs {
     #[arg(
         long,
+        global = true,
         value_name = "FILE",
         help = "Configuration file [default: ./authspike.toml, if it is there; also: AUTHSPIKE_CONFIG]"
     )]
     config: Option<PathBuf>,
     /// Where the log, the outbox and the identifier key live [default: authspike-data]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<String>,
     /// Where events are received [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, global = true, value_name = "ADDRESS")]
     listen: Option<String>,
     /// Where /metrics, /livez and /readyz are [default: 127.0.0.1:9090]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, global = true, value_name = "ADDRESS")]
     admin_listen: Option<String>,
     /// What the process does, on Kafka; may be given several times [default: all three]
     #[arg(long = "role", value_name = "ROLE")]

@@ -211,7 +211,7 @@ impl Config {
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         let fixed = [("stdout", self.stdout.enabled), ("jsonl", self.jsonl.enabled)];
-        let fixed = fixed.into_iter().filter_map(|(name, enabled)| enabled.then(|| name.to_owned()));
+        let fixed = fixed.into_iter().filter(|(_, enabled)| *enabled).map(|(name, _)| name.to_owned());
         fixed.chain(self.sections().into_iter().map(|(_, one)| one.name().to_owned())).collect()
     }
 }

@@ -56,9 +56,11 @@ fn dead_letters_are_listed_shown_exported_replayed_and_purged_beside_a_running_i
     instance.settle();
     let dead = || instance.metric("authspike_outbox_dead_letters{sink=\"siem\"}");
     let found = instance.findings().len();
-    until("dead letters", || (dead() as usize == found).then_some(()));
+    let all = f64::from(u32::try_from(found).unwrap());
+    until("dead letters", || (dead() == all).then_some(()));
 
-    let (code, listed, _) = run(&["outbox", "list", "--sink", "siem", "--state", "dead"]);
+    let data_dir = directory.path().join("data").display().to_string();
+    let (code, listed, _) = run(&["outbox", "list", "--sink", "siem", "--state", "dead", "--data-dir", &data_dir]);
     assert_eq!((code, listed.matches("dead to siem: ").count()), (0, found), "{listed}");
     assert!(listed.contains("Invalid data format ***"), "the secret was struck out: {listed}");
     let (code, exported, _) = run(&["outbox", "export", "--state", "dead"]);

@@ -20,7 +20,8 @@ struct Receiver {
     child: Child,
     url: String,
     client: reqwest::blocking::Client,
-    _files: tempfile::TempDir,
+    /// What it keeps; gone with it.
+    files: tempfile::TempDir,
 }
 
 impl Receiver {
@@ -28,8 +29,8 @@ impl Receiver {
         let log = std::fs::File::create(files.path().join("said")).unwrap();
         let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let client = reqwest::blocking::Client::new();
-        let receiver = Self { child, url: format!("http://127.0.0.1:{port}"), client, _files: files };
-        let said = receiver._files.path().join("said");
+        let receiver = Self { child, url: format!("http://127.0.0.1:{port}"), client, files };
+        let said = receiver.files.path().join("said");
         until(&format!("{command:?}, which says in {}", said.display()), || {
             receiver.client.get(&receiver.url).send().ok().filter(|answer| answer.status().is_success())
         });

@@ -168,6 +168,7 @@ impl Fleet {
     }
 
     /// Waits until these revisions, and no others, lie in the findings files of `deliverers`; how often all together.
+    #[expect(clippy::unused_self, reason = "it is the fleet that delivers")]
     pub fn delivered(&self, revisions: &BTreeMap<Revision, Finding>, files: &[PathBuf]) -> usize {
         let wanted: BTreeSet<&str> = revisions.keys().map(|(_, revision)| &**revision).collect();
         until("every revision to be delivered", || {
