@@ -9,8 +9,8 @@ use super::fleet::{Detectors, IntoOutbox};
 use crate::clock::Clock;
 use crate::config::{Config, Role, Secrets};
 use crate::log::embedded::{EmbeddedLog, Enqueue};
+use crate::log::kafka::access::{self, AccessError};
 use crate::log::kafka::findings::Deliveries;
-use crate::log::kafka::topics::{self, TopicsError};
 use crate::log::kafka::{self, Clients, KafkaLog};
 use crate::log::{Log, Partition};
 use crate::metrics::Metrics;
@@ -53,12 +53,18 @@ impl Engine {
         for note in config.kafka.left_out() {
             tracing::warn!("{note}");
         }
+        let has = |role| config.roles.contains(&role);
+        let roles =
+            access::Roles { receives: has(Role::Receive), detects: has(Role::Detect), delivers: has(Role::Deliver) };
         let asking = clients.clone();
-        match tokio::task::spawn_blocking(move || topics::check(&asking)).await? {
-            Ok(()) => {}
-            Err(TopicsError::Unreachable(fault)) => tracing::warn!("{fault}; waiting for them"),
-            Err(TopicsError::Wrong(fault)) => return Err(anyhow!(fault)),
-        }
+        let unreachable = match tokio::task::spawn_blocking(move || access::check(&asking, roles)).await? {
+            Ok(()) => None,
+            Err(AccessError::Unreachable(fault)) => {
+                tracing::warn!("{fault}; waiting for them");
+                Some(fault)
+            }
+            Err(AccessError::Wrong(fault)) => return Err(anyhow!(fault)),
+        };
         let parts = kafka::Parts {
             clients,
             failed: Arc::clone(&failed),
@@ -67,8 +73,10 @@ impl Engine {
             kafka: metrics.kafka.clone(),
         };
         let log = KafkaLog::open(parts).map_err(|fault| anyhow!(fault))?;
-        let detects = config.roles.contains(&Role::Detect);
-        Ok(Self::Kafka { log, detects, deliveries: None, failed })
+        if let Some(fault) = unreachable {
+            log.check_later(roles, fault).context("no thread to wait for the brokers")?;
+        }
+        Ok(Self::Kafka { log, detects: roles.detects, deliveries: None, failed })
     }
 
     pub(super) fn log(&self) -> Arc<dyn Log> {

@@ -12,7 +12,7 @@
 //! [`Appended::Stored`] of every event.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,6 +26,7 @@ use crate::event::{AuthEvent, Timestamp};
 use crate::finding::Finding;
 use crate::metrics::{KafkaMetrics, LogMetrics};
 
+pub mod access;
 pub mod config;
 mod consume;
 mod dead_letters;
@@ -87,7 +88,10 @@ pub struct KafkaLog {
     dead: DeadLetters,
     states: States,
     detect: Arc<Health>,
+    deliver: Arc<Health>,
     group: OnceLock<Group>,
+    /// Why it is not known yet whether the topics are there and may be used.
+    unchecked: Mutex<Option<String>>,
     seats: DashMap<u32, Arc<Seat>>,
     was_ready: AtomicBool,
 }
@@ -99,10 +103,13 @@ impl KafkaLog {
     /// What the clients' settings lack, or that the topics are not as they must be.
     pub fn open(parts: Parts) -> Result<Arc<Self>, String> {
         let health = Arc::new(Health::new("producer", parts.kafka.clone()));
-        let producer = Producer::new(&parts.clients, health).map_err(|error| client_fault(&error))?;
+        let failed = Arc::clone(&parts.failed);
+        let producer =
+            Producer::new(&parts.clients, health, move |fault| failed(fault)).map_err(|error| client_fault(&error))?;
         let producer = Arc::new(producer);
         let topics = Topics::of(parts.clients.config());
         let detect = Arc::new(Health::new("detect", parts.kafka.clone()));
+        let deliver = Arc::new(Health::new("deliver", parts.kafka.clone()));
         let states = States::new(topics.state.clone(), parts.clients.clone(), detect_group(parts.clients.config()));
         Ok(Arc::new(Self {
             dead: DeadLetters::new(Arc::clone(&producer), topics.dead_letters.clone()),
@@ -110,7 +117,9 @@ impl KafkaLog {
             topics,
             states,
             detect,
+            deliver,
             group: OnceLock::new(),
+            unchecked: Mutex::default(),
             seats: DashMap::new(),
             was_ready: AtomicBool::new(false),
             parts,
@@ -139,13 +148,38 @@ impl KafkaLog {
     /// # Errors
     /// What the clients' settings lack.
     pub fn deliver(&self, intake: Box<dyn findings::Intake>) -> Result<findings::Deliveries, String> {
-        findings::Deliveries::join(&self.parts, &self.topics.findings, &self.dead, intake)
+        findings::Deliveries::join(&self.parts, &self.topics.findings, &self.deliver, &self.dead, intake)
+    }
+
+    /// The brokers could not be reached, which `fault` says: asks them what [`access::check`] asks once they can be, and
+    /// fails then if it has to.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn check_later(self: &Arc<Self>, roles: access::Roles, fault: String) -> std::io::Result<()> {
+        *locked(&self.unchecked) = Some(fault);
+        let log = Arc::downgrade(self);
+        let body = move || {
+            while let Some(clients) = log.upgrade().map(|log| log.parts.clients.clone()) {
+                let result = access::check(&clients, roles);
+                let Some(log) = log.upgrade() else { return };
+                match result {
+                    Ok(()) => return *locked(&log.unchecked) = None,
+                    Err(access::AccessError::Wrong(fault)) => return (*log.parts.failed)(fault),
+                    Err(access::AccessError::Unreachable(fault)) => *locked(&log.unchecked) = Some(fault),
+                }
+            }
+        };
+        std::thread::Builder::new().name("kafka-access".to_owned()).spawn(body).map(drop)
     }
 
     /// Why the detector of this process is not ready, if it is one and is not. Once it was, a rebalance is no reason:
     /// it would be taken out of service for what its coming back would only repeat.
     #[must_use]
     pub fn unready(&self) -> Option<String> {
+        if let Some(fault) = locked(&self.unchecked).clone() {
+            return Some(format!("it is not known yet whether the topics may be used: {fault}"));
+        }
         self.group.get()?;
         if self.was_ready.load(Ordering::Relaxed) {
             return None;
@@ -385,8 +419,8 @@ impl Log for KafkaLog {
     }
 
     fn fault(&self) -> Option<String> {
-        let detect = self.group.get().and_then(|_| self.detect.fault());
-        self.producer.health().fault().or(detect)
+        // Those that have nothing to do here have nothing to complain of.
+        self.producer.health().fault().or_else(|| self.detect.fault()).or_else(|| self.deliver.fault())
     }
 }
 

@@ -5,6 +5,7 @@
 //! the tests fail and say what is missing.
 
 mod access;
+mod brokers;
 mod client;
 mod cluster;
 mod crashes;
@@ -15,6 +16,7 @@ mod jars;
 mod leash;
 mod protocols;
 mod scaling;
+mod security;
 mod settings;
 mod skew;
 mod smoke;

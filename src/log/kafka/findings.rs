@@ -62,7 +62,6 @@ type Open = Mutex<BTreeMap<i32, VecDeque<(i64, Option<Uuid>)>>>;
 /// The consumer of the findings topic.
 pub struct Deliveries {
     consumer: Consumer,
-    health: Arc<Health>,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
@@ -103,14 +102,14 @@ impl Deliveries {
     pub(super) fn join(
         parts: &Parts,
         topic: &str,
+        health: &Arc<Health>,
         dead: &DeadLetters,
         intake: Box<dyn Intake>,
     ) -> Result<Self, String> {
         let taken = Arc::new(Taken { open: Mutex::default(), intake: Mutex::new(intake) });
         let (name, failed) = (group_of(parts.clients.config()), Arc::clone(&parts.failed));
-        let health = Arc::new(Health::new("deliver", parts.kafka.clone()));
         let (consumer, feed) =
-            Consumer::join(&parts.clients, &name, topic, &health, Arc::clone(&taken), move |fault| failed(fault))?;
+            Consumer::join(&parts.clients, &name, topic, health, Arc::clone(&taken), move |fault| failed(fault))?;
         let stop = CancellationToken::new();
         let carrier = Carrier {
             topic: topic.to_owned(),
@@ -124,13 +123,7 @@ impl Deliveries {
             .name("deliver".to_owned())
             .spawn(move || carrier.run())
             .map_err(|error| error.to_string())?;
-        Ok(Self { consumer, health, stop, thread: Some(thread) })
-    }
-
-    /// Why findings cannot be read at the moment.
-    #[must_use]
-    pub fn fault(&self) -> Option<String> {
-        self.health.fault()
+        Ok(Self { consumer, stop, thread: Some(thread) })
     }
 
     /// Leaves the group; what was taken and not delivered stays in the topic. Blocks the calling thread.

@@ -24,7 +24,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset as KafkaOffset, Statistics, TopicPartitionList};
 
 use super::config::Clients;
-use super::health::{Health, explain};
+use super::health::{Health, Refused, explain};
 use crate::clock::Stopwatch;
 
 /// Records handed over at one time: enough that the hand-over costs nothing, few enough that a task looks up often.
@@ -39,6 +39,8 @@ const POLL: Duration = Duration::from_millis(20);
 const BLOCKED: Duration = Duration::from_millis(1);
 /// How long leaving the group may take when the program stops; the others notice by themselves after the session time-out.
 const LEAVE: Duration = Duration::from_secs(10);
+/// After a refusal the reader begins anew this often, to learn whether it is still refused.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// For questions to the brokers.
 const ASK: Duration = Duration::from_secs(10);
 
@@ -217,7 +219,11 @@ impl Group {
             gone: Mutex::default(),
         };
         let member: Arc<BaseConsumer<Member>> = Arc::new(clients.member(group).create_with_context(context)?);
-        let reader: BaseConsumer<Reader> = clients.reader(group).create_with_context(Reader(Arc::clone(health)))?;
+        let reader: BaseConsumer<Reader> = clients
+            .reader(group)
+            // An end that is reached tells that reading is allowed.
+            .set("enable.partition.eof", "true")
+            .create_with_context(Reader(Arc::clone(health)))?;
         member.subscribe(&[topic])?;
         let (commands, orders) = sync_channel(COMMANDS);
         let reading = Reading {
@@ -227,6 +233,7 @@ impl Group {
             orders,
             feeds: BTreeMap::new(),
             changed: false,
+            refused: None,
         };
         let thread = std::thread::Builder::new()
             .name(format!("kafka-{topic}"))
@@ -312,6 +319,13 @@ struct Reading {
     feeds: BTreeMap<i32, Fed>,
     /// The reader has to be told which partitions it reads.
     changed: bool,
+    refused: Option<Refusal>,
+}
+
+/// Reading is not allowed. librdkafka says so once and tries on; whether it came to work it does not say.
+struct Refusal {
+    since: Stopwatch,
+    asked_again: bool,
 }
 
 impl Reading {
@@ -344,6 +358,10 @@ impl Reading {
 
     fn step(&mut self) -> Result<(), String> {
         self.attend()?;
+        if let Some(refusal) = self.refused.as_mut().filter(|refusal| refusal.since.elapsed() >= ASK_AGAIN) {
+            *refusal = Refusal { since: Stopwatch::start(), asked_again: true };
+            self.changed = true;
+        }
         if self.changed {
             self.assign().map_err(|error| explain(&error, &format!("topic {}", self.topic)))?;
             self.changed = false;
@@ -359,7 +377,9 @@ impl Reading {
                 Some(Ok(message)) => {
                     let raw = raw(&message);
                     take(&mut self.feeds, raw);
+                    self.reads();
                 }
+                Some(Err(KafkaError::PartitionEOF(_))) => self.reads(),
                 Some(Err(error)) => self.complaint(&error)?,
                 None => break,
             }
@@ -380,14 +400,31 @@ impl Reading {
         Ok(())
     }
 
-    fn complaint(&self, error: &KafkaError) -> Result<(), String> {
+    /// Something was read, if only that nothing is there.
+    fn reads(&mut self) {
+        // What was fetched before it was refused may still come until the reader has begun anew.
+        if self.refused.take_if(|refusal| refusal.asked_again).is_some() {
+            self.member.context().health.allowed(Refused::Topic);
+        }
+    }
+
+    fn complaint(&mut self, error: &KafkaError) -> Result<(), String> {
         let fatal = self.member.client().fatal_error().or_else(|| self.reader.client().fatal_error());
         if let Some((code, reason)) = fatal {
             return Err(format!("{code}: {reason}"));
         }
         // It goes on by itself, and `Health` has what lasts.
-        let group = &self.member.context().group;
-        tracing::warn!("{}", explain(error, &format!("topic {}, group {group}", self.topic)));
+        let Member { group, health, .. } = &**self.member.context();
+        let text = explain(error, &format!("topic {}, group {group}", self.topic));
+        match Refused::by(error) {
+            Some(what) => {
+                health.refused(what, text);
+                if what == Refused::Topic {
+                    self.refused = Some(Refusal { since: Stopwatch::start(), asked_again: false });
+                }
+            }
+            None => tracing::warn!("{text}"),
+        }
         std::thread::sleep(BLOCKED);
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! How the clients are: what they complain of, and what their statistics say.
 //!
-//! Invariant: a fault stays until a broker is connected again; its text names what an operator has to look at and holds no
+//! Invariant: a fault stays until a broker is connected again, a refusal until what was refused works; the text names what an operator has to look at and holds no
 //! secret. Statistics come once a second from each client.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,12 +20,34 @@ use crate::metrics::KafkaMetrics;
 /// How often something is sent in spite of a fault.
 const TRY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What a consumer may be refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Refused {
+    /// Membership of its group; until it is a member.
+    Group,
+    /// Reading its topic; until it reads.
+    Topic,
+}
+
+impl Refused {
+    /// If `error` is of the kind.
+    pub(super) fn by(error: &KafkaError) -> Option<Self> {
+        match error.rdkafka_error_code()? {
+            RDKafkaErrorCode::GroupAuthorizationFailed => Some(Self::Group),
+            RDKafkaErrorCode::TopicAuthorizationFailed => Some(Self::Topic),
+            _ => None,
+        }
+    }
+}
+
 /// The state of one kind of client.
 #[derive(Debug)]
 pub(super) struct Health {
     /// `producer`, `detect`, …: the `client` label.
     client: &'static str,
     fault: Mutex<Option<String>>,
+    /// What a consumer is not allowed, by what it is about: librdkafka tells once, not each time it tries.
+    refusals: Mutex<BTreeMap<Refused, String>>,
     metrics: KafkaMetrics,
     /// Ends of partitions, by topic and partition, as the last statistics had them.
     ends: DashMap<(String, i32), i64>,
@@ -40,6 +62,7 @@ impl Health {
         Self {
             client,
             fault: Mutex::default(),
+            refusals: Mutex::default(),
             metrics,
             ends: DashMap::new(),
             timeouts: Mutex::default(),
@@ -59,7 +82,23 @@ impl Health {
 
     /// Why nothing can be done at the moment.
     pub(super) fn fault(&self) -> Option<String> {
-        locked(&self.fault).clone()
+        locked(&self.fault).clone().or_else(|| locked(&self.refusals).values().next().cloned())
+    }
+
+    /// A consumer is not allowed what it needs, which `text` says. It tries on by itself.
+    pub(super) fn refused(&self, what: Refused, text: String) {
+        let mut refusals = locked(&self.refusals);
+        if refusals.get(&what) != Some(&text) {
+            tracing::error!(client = self.client, "{text}");
+            refusals.insert(what, text);
+        }
+    }
+
+    /// A consumer has what it needs.
+    pub(super) fn allowed(&self, what: Refused) {
+        if locked(&self.refusals).remove(&what).is_some() {
+            tracing::info!(client = self.client, ?what, "it is allowed now");
+        }
     }
 
     /// Whether something may be sent: there is no fault, or nobody has tried for a moment. A client connects only when it
@@ -139,6 +178,7 @@ impl Health {
         self.metrics.queued_messages.with_label_values(&label).set(queued);
         if statistics.cgrp.as_ref().is_some_and(|group| group.join_state == "steady") {
             self.joined.store(true, Ordering::Relaxed);
+            self.allowed(Refused::Group);
         }
         for topic in statistics.topics.values() {
             for partition in topic.partitions.values().filter(|partition| partition.hi_offset >= 0) {
@@ -160,7 +200,7 @@ pub(super) fn explain(error: &KafkaError, what: &str) -> String {
             "the brokers do not allow it: `authspike topics` prints the rights that are needed"
         }
         Some(Code::GroupAuthorizationFailed) => {
-            "the brokers do not allow this consumer group: `authspike topics` prints the rights that are needed"
+            "the brokers do not allow Read on this consumer group: `authspike topics` prints the rights that are needed"
         }
         Some(Code::ClusterAuthorizationFailed) => {
             "the brokers want IdempotentWrite on the cluster (before Kafka 3.0): `authspike topics` prints it"

@@ -95,19 +95,26 @@ impl Ack {
     }
 }
 
-struct Context(Arc<Health>);
+struct Context {
+    health: Arc<Health>,
+    failed: Box<dyn Fn(String) + Send + Sync>,
+}
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.0.log(level, facility, message);
+        self.health.log(level, facility, message);
     }
 
     fn stats(&self, statistics: Statistics) {
-        self.0.stats(&statistics);
+        self.health.stats(&statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.error(&error, reason);
+        self.health.error(&error, reason);
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            // It never sends anything again.
+            (self.failed)(format!("kafka: the producer has given up ({reason})"));
+        }
     }
 }
 
@@ -115,7 +122,7 @@ impl ProducerContext for Context {
     type DeliveryOpaque = Arc<Ack>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, ack: Arc<Ack>) {
-        ack.settle(result, &self.0);
+        ack.settle(result, &self.health);
     }
 }
 
@@ -126,8 +133,14 @@ pub(super) struct Producer {
 }
 
 impl Producer {
-    pub(super) fn new(clients: &Clients, health: Arc<Health>) -> Result<Self, KafkaError> {
-        let inner = clients.producer().create_with_context(Context(Arc::clone(&health)))?;
+    /// `failed` is told if it can never send again.
+    pub(super) fn new(
+        clients: &Clients,
+        health: Arc<Health>,
+        failed: impl Fn(String) + Send + Sync + 'static,
+    ) -> Result<Self, KafkaError> {
+        let context = Context { health: Arc::clone(&health), failed: Box::new(failed) };
+        let inner = clients.producer().create_with_context(context)?;
         Ok(Self { inner, health })
     }
 

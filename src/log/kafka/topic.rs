@@ -93,7 +93,9 @@ impl Topic {
         let health = Arc::new(Health::new("source", metrics.clone()));
         let dead = match dead_letters {
             Some(topic) => {
-                let producer = Producer::new(clients, Arc::clone(&health)).map_err(|error| client_fault(&error))?;
+                let failed = Arc::clone(&failed);
+                let producer = Producer::new(clients, Arc::clone(&health), move |fault| failed(fault));
+                let producer = producer.map_err(|error| client_fault(&error))?;
                 Some(DeadLetters::new(Arc::new(producer), topic.to_owned()))
             }
             None => None,

@@ -8,22 +8,19 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::{ClientContext, DefaultClientContext};
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::metadata::Metadata;
-use std::sync::{Arc, Mutex, PoisonError};
 
+use super::access::Roles;
 use super::config::{Clients, Config};
-use super::{client_fault, detect_group, findings, health};
-use crate::clock::Stopwatch;
+use super::{client_fault, health};
 
-/// A cluster that is there answers within this; also how long a start waits for one that is not.
+/// A cluster that is there answers within this.
 const ASK: Duration = Duration::from_secs(10);
 
-/// How long a new topic may be unknown to a broker.
-const SETTLING: Duration = Duration::from_secs(3);
+/// From so many copies on, two must have what is acknowledged: one broker may go then, and nothing stops or is lost. With
+/// two copies it would stop as soon as one is away.
+const COPIES_TO_LOSE_ONE: u16 = 3;
 
 /// The names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +56,7 @@ impl Topics {
 
     fn specs(&self, config: &Config) -> [Spec; 4] {
         let week = "604800000";
-        [
+        let mut specs = [
             Spec {
                 name: self.events.clone(),
                 partitions: config.partitions,
@@ -88,108 +85,14 @@ impl Topics {
                 partitions: 1,
                 settings: [("cleanup.policy", "delete"), ("retention.ms", "2592000000")].into(),
             },
-        ]
-    }
-}
-
-/// Why a start cannot go on, or may.
-#[derive(Debug, thiserror::Error)]
-pub enum TopicsError {
-    /// They may come.
-    #[error("{0}")]
-    Unreachable(String),
-    /// Somebody has to change something.
-    #[error("{0}")]
-    Wrong(String),
-}
-
-/// Keeps what the brokers complain of while a question is asked.
-#[derive(Clone, Default)]
-struct Complaints(Arc<Mutex<Option<String>>>);
-
-impl ClientContext for Complaints {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(?level, facility, "{message}");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        let kind = match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Authentication) => "the brokers refuse our credentials",
-            Some(RDKafkaErrorCode::SSL) => "TLS fails",
-            _ => return,
-        };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(format!("kafka: {kind} ({reason})"));
-    }
-}
-
-impl ConsumerContext for Complaints {}
-
-/// Asks whether every topic is there and as it has to be. Blocks the calling thread, up to ten seconds.
-///
-/// # Errors
-/// See [`TopicsError`]; all faults at once.
-pub fn check(clients: &Clients) -> Result<(), TopicsError> {
-    let begun = Stopwatch::start();
-    loop {
-        match look(clients) {
-            // What was created a moment ago is not yet known to every broker.
-            Err(TopicsError::Wrong(_)) if begun.elapsed() < SETTLING => std::thread::sleep(SETTLING / 10),
-            result => return result,
-        }
-    }
-}
-
-fn look(clients: &Clients) -> Result<(), TopicsError> {
-    let complaints = Complaints::default();
-    let client: BaseConsumer<Complaints> = clients
-        .plain()
-        .create_with_context(complaints.clone())
-        .map_err(|error| TopicsError::Wrong(client_fault(&error)))?;
-    let (topics, config) = (Topics::of(clients.config()), clients.config());
-    let mut faults = Vec::new();
-    let mut found = BTreeMap::new();
-    for spec in topics.specs(config) {
-        // One by one: asked for all, the brokers leave out what we may not see.
-        let metadata = ask(&client, &spec.name, &complaints)?;
-        match partitions(&metadata, &spec.name) {
-            Ok(count) => {
-                found.insert(spec.name, count);
+        ];
+        if config.replication >= COPIES_TO_LOSE_ONE {
+            // The brokers' own default is 1, under which a broker may acknowledge what nobody else has.
+            for spec in &mut specs {
+                spec.settings.insert("min.insync.replicas", "2");
             }
-            Err(fault) => faults.push(fault),
         }
-    }
-    let (events, state) = (found.get(&topics.events), found.get(&topics.state));
-    if let (Some(events), Some(state)) = (events, state)
-        && events != state
-    {
-        faults.push(format!(
-            "topic {} has {state} partitions and {} has {events}: they must have the same number",
-            topics.state, topics.events
-        ));
-    }
-    if faults.is_empty() { Ok(()) } else { Err(TopicsError::Wrong(faults.join("; "))) }
-}
-
-fn ask(client: &BaseConsumer<Complaints>, topic: &str, complaints: &Complaints) -> Result<Metadata, TopicsError> {
-    client.fetch_metadata(Some(topic), ASK).map_err(|error| {
-        // What the client has to say is told only when it is listened to.
-        while client.poll(Duration::ZERO).is_some() {}
-        match complaints.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(complaint) => TopicsError::Wrong(complaint),
-            None => TopicsError::Unreachable(format!("kafka: no broker can be reached ({error})")),
-        }
-    })
-}
-
-fn partitions(metadata: &Metadata, topic: &str) -> Result<usize, String> {
-    let found = metadata.topics().iter().find(|found| found.name() == topic);
-    let Some(found) = found else { return Err(format!("topic {topic}: the brokers do not know it")) };
-    match found.error() {
-        Some(error) => {
-            let error = KafkaError::MetadataFetch(error.into());
-            Err(health::explain(&error, &format!("topic {topic}")))
-        }
-        None => Ok(found.partitions().len()),
+        specs
     }
 }
 
@@ -239,23 +142,29 @@ pub fn commands(config: &Config) -> String {
         text.push('\n');
     }
     let acl = format!("kafka-acls.sh --bootstrap-server {brokers} --add --allow-principal");
-    let Topics { events, state, findings, dead_letters } = &topics;
-    let (detect, deliver) = (detect_group(config), findings::group_of(config));
+    for (role, roles) in Roles::EACH {
+        let title = format!("# Rights of a process with --role {role}, as User:{role}");
+        let _ = match role {
+            "receive" => writeln!(text, "\n{title} (choose your own names; one user may have several roles)"),
+            _ => writeln!(text, "\n{title}"),
+        };
+        for (operations, names) in roles.by_operations(&topics) {
+            let _ = write!(text, "{acl} User:{role}");
+            for operation in operations {
+                let _ = write!(text, " --operation {operation}");
+            }
+            for name in names {
+                let _ = write!(text, " --topic {name}");
+            }
+            text.push('\n');
+        }
+        if let Some(group) = roles.group(config) {
+            let _ = writeln!(text, "{acl} User:{role} --operation Read --group {group}");
+        }
+    }
     let _ = write!(
         text,
-        "\n# Rights of a process with --role receive, as User:receive (choose your own names; one may have several roles)\n\
-         {acl} User:receive --operation Describe --operation Write --topic {events}\n\
-         {acl} User:receive --operation Describe --topic {state} --topic {findings} --topic {dead_letters}\n\
-         \n# Rights of a process with --role detect, as User:detect\n\
-         {acl} User:detect --operation Describe --operation Read --operation Write --topic {events} --topic {state}\n\
-         {acl} User:detect --operation Describe --operation Write --topic {findings} --topic {dead_letters}\n\
-         {acl} User:detect --operation Read --group {detect}\n\
-         \n# Rights of a process with --role deliver, as User:deliver\n\
-         {acl} User:deliver --operation Describe --operation Read --topic {findings}\n\
-         {acl} User:deliver --operation Describe --operation Write --topic {dead_letters}\n\
-         {acl} User:deliver --operation Describe --topic {events} --topic {state}\n\
-         {acl} User:deliver --operation Read --group {deliver}\n\
-         \n# Brokers before Kafka 3.0 also want this of each of them\n\
+        "\n# Brokers before Kafka 3.0 also want this of each of them\n\
          # {acl} User:receive --operation IdempotentWrite --cluster\n"
     );
     text
@@ -272,10 +181,16 @@ mod tests {
         for needle in [
             "--bootstrap-server b1:9092,b2:9092 --create --if-not-exists --topic t.events.v1 --partitions 12 --replication-factor 3",
             "--topic t.state.v1 --partitions 12 --replication-factor 3 --config cleanup.policy=compact",
+            "--config min.insync.replicas=2",
             "--topic t.findings.v1",
             "--topic t.events.dlq.v1 --partitions 1",
-            "--group authspike-detect",
-            "--group authspike-deliver",
+            "User:receive --operation Describe --operation Write --topic t.events.v1\n",
+            "User:detect --operation Describe --operation Read --operation Write --topic t.events.v1 --topic t.state.v1\n",
+            "User:detect --operation Describe --operation Write --topic t.findings.v1 --topic t.events.dlq.v1\n",
+            "User:detect --operation Read --group authspike-detect\n",
+            "User:deliver --operation Describe --operation Read --topic t.findings.v1\n",
+            "User:deliver --operation Describe --operation Write --topic t.events.dlq.v1\n",
+            "User:deliver --operation Read --group authspike-deliver\n",
         ] {
             assert!(text.contains(needle), "{needle}: {text}");
         }

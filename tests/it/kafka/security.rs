@@ -1,0 +1,260 @@
+//! A fleet on secured brokers: with the rights that `authspike topics` prints and no others, each role under a user of its
+//! own; and what it says where something is missing or wrong.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::fleet::{ALL, Fleet, post, traffic};
+use super::{Cluster, Login};
+use crate::support::{Instance, SECRET, TOKEN, until};
+
+const IDENTIFIER_KEY: (&str, &str) =
+    ("AUTHSPIKE_IDENTIFIER_KEY", "5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f");
+const SASL: &str = "AUTHSPIKE_KAFKA_SASL_PASSWORD";
+const KEY: &str = "AUTHSPIKE_KAFKA_SSL_KEY_PASSWORD";
+
+/// Writes a configuration for whoever enters by `login`, without its password, which is answered.
+fn configure(fleet: &Fleet, name: &str, prefix: &str, login: Login<'_>, further: &[(&str, &str)]) -> (PathBuf, String) {
+    let mut properties = Cluster::secured().properties(login);
+    let brokers = properties.remove("bootstrap.servers").unwrap();
+    let password = properties.remove("sasl.password").unwrap_or_default();
+    properties.extend(further.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+    let mut text = format!(
+        "[kafka]\nbrokers = \"{brokers}\"\ntopic_prefix = \"{prefix}\"\ngroup = \"{prefix}\"\npartitions = 3\n\
+         replication = 1\n[kafka.properties]\n"
+    );
+    for (key, value) in &properties {
+        text += &format!("\"{key}\" = \"{value}\"\n");
+    }
+    let path = fleet.folder.path().join(format!("{name}.toml"));
+    std::fs::write(&path, text).unwrap();
+    (path, password)
+}
+
+fn start(fleet: &Fleet, config: &Path, roles: &[&str], variables: &[(&str, &str)]) -> Instance {
+    let data_dir = config.with_extension("data");
+    let config = config.display().to_string();
+    let mut arguments = vec!["--config", &config];
+    for role in roles {
+        arguments.extend(["--role", role]);
+    }
+    assert!(data_dir.starts_with(fleet.folder.path()));
+    let variables: Vec<_> = variables.iter().copied().chain([IDENTIFIER_KEY]).collect();
+    Instance::start_as(&data_dir, &variables, &arguments)
+}
+
+/// Starts a process that must end by itself with exit code 1; what it printed.
+fn fails(config: &Path, roles: &[&str], variables: &[(&str, &str)]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_authspike"));
+    command.args(["run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--config"]).arg(config);
+    command.arg("--data-dir").arg(config.with_extension("refused"));
+    for role in roles {
+        command.args(["--role", role]);
+    }
+    let said = config.with_extension("said");
+    let output = std::fs::File::create(&said).unwrap();
+    let mut child = command
+        .env_clear()
+        .env("CLERK_WEBHOOK_SIGNING_SECRET", SECRET)
+        .env("AUTHSPIKE_ATTEMPTS_TOKEN", TOKEN)
+        .env("RUST_LOG", "debug")
+        .envs(variables.iter().copied().chain([IDENTIFIER_KEY]))
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().unwrap())
+        .stderr(output)
+        .spawn()
+        .unwrap();
+    let status = until("a start to fail", || child.try_wait().unwrap());
+    let said = std::fs::read_to_string(&said).unwrap();
+    assert_eq!(status.code(), Some(1), "{said}");
+    for (_, value) in variables {
+        assert!(!said.contains(value), "a secret is told");
+    }
+    said
+}
+
+/// The last line, which is for whoever started it.
+fn verdict(said: &str) -> &str {
+    said.lines().rfind(|line| line.starts_with("authspike: ")).unwrap_or_else(|| panic!("no verdict: {said}"))
+}
+
+/// What is said of a topic whose rights are missing.
+fn denied(fleet: &Fleet, suffix: &str, operations: &str) -> String {
+    let topic = fleet.topic(suffix);
+    format!(
+        "topic {topic}: the brokers do not allow {operations} on it: `authspike topics` prints the rights that are needed"
+    )
+}
+
+fn says(instance: &Instance, text: &str) {
+    until("a process to say what it lacks", || {
+        let (status, page) = instance.admin("/readyz");
+        (status == 503 && page.contains(text) && instance.said().contains(text)).then_some(())
+    });
+}
+
+fn becomes_ready(instance: &Instance) {
+    until("a process to be ready", || (instance.admin("/readyz").0 == 200).then_some(()));
+}
+
+#[test]
+fn each_role_runs_with_the_rights_that_are_printed_for_it_and_names_each_that_is_missing() {
+    let cluster = Cluster::secured();
+    let fleet = Fleet::new(cluster, 3, 1, "classic");
+    let prefix = fleet.prefix.clone();
+    let (stranger, password) = configure(&fleet, "stranger", &prefix, Login::Scram("stranger"), &[]);
+    let none = verdict(&fails(&stranger, &ALL, &[(SASL, &password)])).to_owned();
+    let all = ["events.v1", "state.v1", "findings.v1"].map(|suffix| denied(&fleet, suffix, "Describe, Read, Write"));
+    let all = [&all[..], &[denied(&fleet, "events.dlq.v1", "Describe, Write")]].concat();
+    assert_eq!(none, format!("authspike: {}", all.join("; ")));
+
+    // What may be seen and not used: each role names what it needs, and nothing that it does not.
+    let pattern = ["--resource-pattern-type", "prefixed"];
+    cluster.allow("authspike", &[&["--operation", "Describe", "--topic", &prefix], &pattern[..]].concat());
+    let (seer, password) = configure(&fleet, "seer", &prefix, Login::Scram("authspike"), &[]);
+    let roles: [(&str, &[(&str, &str)]); 3] = [
+        ("receive", &[("events.v1", "Write")]),
+        (
+            "detect",
+            &[
+                ("events.v1", "Read, Write"),
+                ("state.v1", "Read, Write"),
+                ("findings.v1", "Write"),
+                ("events.dlq.v1", "Write"),
+            ],
+        ),
+        ("deliver", &[("findings.v1", "Read"), ("events.dlq.v1", "Write")]),
+    ];
+    for (role, lacking) in roles {
+        let lacking: Vec<String> =
+            lacking.iter().map(|(suffix, operations)| denied(&fleet, suffix, operations)).collect();
+        let said = fails(&seer, &[role], &[(SASL, &password)]);
+        assert_eq!(verdict(&said), format!("authspike: {}", lacking.join("; ")), "{role}");
+    }
+
+    // What is printed, as it is printed; the groups' lines later.
+    let printed = Command::new(env!("CARGO_BIN_EXE_authspike"))
+        .args(["topics", "--config"])
+        .arg(fleet.config())
+        .env_clear()
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    let acls = printed.lines().filter(|line| line.starts_with("kafka-acls.sh "));
+    let (groups, topics): (Vec<&str>, Vec<&str>) = acls.partition(|line| line.contains(" --group "));
+    assert_eq!((groups.len(), topics.len()), (2, 5), "{printed}");
+    cluster.shell(&topics.join("\n")).unwrap();
+    let written = fleet.read("events.v1").len() + fleet.read("findings.v1").len() + fleet.read("state.v1").len();
+    assert_eq!(written + fleet.read("events.dlq.v1").len(), 0, "trying out has left something");
+
+    let mut passwords = vec![password];
+    let mut begin = |role: &str| {
+        let (config, password) = configure(&fleet, role, &prefix, Login::Scram(role), &[]);
+        let file = config.with_extension("password");
+        std::fs::write(&file, &password).unwrap();
+        passwords.push(password);
+        start(&fleet, &config, &[role], &[("AUTHSPIKE_KAFKA_SASL_PASSWORD_FILE", file.to_str().unwrap())])
+    };
+    let [receiver, detector, deliverer] = ["receive", "detect", "deliver"].map(&mut begin);
+    becomes_ready(&receiver);
+    for (instance, group) in [(&detector, "detect"), (&deliverer, "deliver")] {
+        let group = format!("group {prefix}-{group}: the brokers do not allow Read on this consumer group");
+        says(instance, &group);
+    }
+    cluster.shell(&groups.join("\n")).unwrap();
+    becomes_ready(&detector);
+    becomes_ready(&deliverer);
+    post(&receiver, &traffic("40m"));
+    let revisions = fleet.settled();
+    assert!(!revisions.is_empty());
+    fleet.delivered(&revisions, &[deliverer.data_dir.join("findings.jsonl")]);
+
+    // A right that is taken away while it runs, and comes back.
+    let read = topics.iter().find(|line| line.contains("User:detect") && line.contains("--operation Read")).unwrap();
+    let (taken, given) = (read.replace(" --add ", " --remove --force "), *read);
+    cluster.shell(&taken).unwrap();
+    let text = format!("topic {}, group {prefix}-detect: the brokers do not allow it", fleet.topic("events.v1"));
+    says(&detector, &text);
+    cluster.shell(given).unwrap();
+    becomes_ready(&detector);
+
+    for instance in [receiver, detector, deliverer] {
+        let said = instance.said();
+        assert!(passwords.iter().all(|password| !said.contains(password)), "a secret is told");
+        assert!(instance.terminate().success());
+    }
+    assert!(fleet.settled().len() >= revisions.len());
+}
+
+/// Encrypts the key of a user under a password.
+fn encrypted(fleet: &Fleet, user: &str, password: &str) -> PathBuf {
+    let identity = Cluster::secured().identity(user);
+    let path = fleet.folder.path().join("encrypted.key");
+    let made = Command::new("openssl")
+        .args(["pkcs8", "-topk8", "-v2", "aes256", "-passout", "env:PASS", "-in"])
+        .arg(&identity.key)
+        .arg("-out")
+        .arg(&path)
+        .env("PASS", password)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    path
+}
+
+#[test]
+fn certificates_open_the_brokers_and_what_is_wrong_with_a_proof_is_said_at_once() {
+    let cluster = Cluster::secured();
+    let fleet = Fleet::new(cluster, 3, 1, "classic");
+    let prefix = fleet.prefix.clone();
+    let both = ["--operation", "All", "--topic", &prefix, "--group", &prefix, "--resource-pattern-type", "prefixed"];
+    cluster.allow("authspike", &both);
+
+    let password = "of-the-key-and-nothing-else";
+    let key = encrypted(&fleet, "authspike", password).display().to_string();
+    let certificate = Login::Certificate("authspike");
+    let (config, _) = configure(&fleet, "mtls", &prefix, certificate, &[("ssl.key.location", &key)]);
+    let instance = start(&fleet, &config, &ALL, &[(KEY, password)]);
+    becomes_ready(&instance);
+    post(&instance, &traffic("40m"));
+    let revisions = fleet.settled();
+    assert!(!revisions.is_empty());
+    fleet.delivered(&revisions, &[instance.data_dir.join("findings.jsonl")]);
+    assert!(!instance.said().contains(password));
+    assert!(instance.terminate().success());
+
+    // The key under another password, and under none.
+    for variables in [&[(KEY, "not-the-one-of-the-key")][..], &[]] {
+        let said = fails(&config, &ALL, variables);
+        assert!(verdict(&said).contains("ssl.key.location"), "{said}");
+    }
+    // Without a certificate.
+    let (nameless, _) = configure(&fleet, "nameless", &prefix, certificate, &[]);
+    let text = std::fs::read_to_string(&nameless).unwrap();
+    let text: Vec<&str> = text.lines().filter(|line| !line.contains("ssl.key") && !line.contains("ssl.cert")).collect();
+    std::fs::write(&nameless, text.join("\n")).unwrap();
+    let said = fails(&nameless, &ALL, &[]);
+    assert!(verdict(&said).contains("kafka: TLS fails"), "{said}");
+    // Brokers that another authority vouches for: a certificate of its own is none of it.
+    let identity = cluster.identity("stranger");
+    let other = identity.certificate.display().to_string();
+    let (distrusting, _) = configure(&fleet, "distrusting", &prefix, certificate, &[("ssl.ca.location", &other)]);
+    let said = fails(&distrusting, &ALL, &[]);
+    assert!(verdict(&said).contains("kafka: TLS fails"), "{said}");
+
+    let (wrong, password) = configure(&fleet, "wrong", &prefix, Login::Scram("authspike"), &[]);
+    for given in ["not-this-one", &password[1..]] {
+        let said = fails(&wrong, &ALL, &[(SASL, given)]);
+        assert!(verdict(&said).contains("kafka: the brokers refuse our credentials"), "{said}");
+    }
+    let said = fails(&wrong, &ALL, &[]);
+    assert!(verdict(&said).contains("sasl.password"), "{said}");
+
+    // Topics that are not there, all of them at once.
+    let (missing, password) = configure(&fleet, "missing", &format!("{prefix}-other"), Login::Scram("authspike"), &[]);
+    let said = fails(&missing, &ALL, &[(SASL, &password)]);
+    for suffix in ["events.v1", "state.v1", "findings.v1", "events.dlq.v1"] {
+        let text = format!("topic {prefix}-other.{suffix}: it does not exist: `authspike topics --create` creates it");
+        assert!(verdict(&said).contains(&text), "{said}");
+    }
+}
