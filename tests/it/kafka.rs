@@ -7,10 +7,12 @@
 mod access;
 mod client;
 mod cluster;
+mod crashes;
 mod equality;
 mod fleet;
 mod jars;
 mod leash;
+mod load;
 mod settings;
 mod smoke;
 

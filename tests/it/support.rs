@@ -163,6 +163,11 @@ impl Instance {
 
     /// Ends it without warning.
     pub fn kill(mut self) {
+        self.kill_now();
+    }
+
+    /// The same where it is replaced by another in its place.
+    pub fn kill_now(&mut self) {
         // It may be dead already.
         let _ = self.child.kill();
         self.child.wait().unwrap();
