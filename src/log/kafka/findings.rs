@@ -4,8 +4,7 @@
 //! trace, everywhere. Until then the topic holds it: the disk of the process that delivers may be lost. A partition that
 //! goes to another process takes what is not delivered with it, so that a finding's revisions are not sent by two.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::sync::mpsc::RecvTimeoutError;
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use uuid::Uuid;
 
 use super::config::Config;
 use super::dead_letters::DeadLetters;
-use super::group::{Feed, FeedEnd, Group, Owner, Raw, feed};
+use super::group::{Feed, FeedEnd, Group, Owner, Raw, WAITING, feed};
 use super::health::Health;
 use super::seat::locked;
 use super::{Parts, client_fault};
@@ -55,13 +54,26 @@ pub trait Intake: Send + 'static {
     fn give_up(&mut self, revisions: &[Uuid]) -> Result<(), String>;
 }
 
-type SharedIntake = Arc<Mutex<Box<dyn Intake>>>;
-/// By partition, what was taken and is not committed: offset and revision, in order.
-type Open = Arc<Mutex<BTreeMap<i32, VecDeque<(i64, Option<Uuid>)>>>>;
+/// The partitions that are ours.
+#[derive(Default)]
+struct Shares {
+    /// Not read yet: first it has to be known where to begin.
+    new: BTreeSet<i32>,
+    /// What was taken and is not committed: offset and revision, in order.
+    open: BTreeMap<i32, VecDeque<(i64, Option<Uuid>)>>,
+}
+
+/// What the thread that takes findings and the one that is told of rebalances share.
+struct Ledger {
+    group: OnceLock<Group>,
+    shares: Mutex<Shares>,
+    /// Locked before `shares`, and for as long as a revision is in one of the two and not yet in the other.
+    intake: Mutex<Box<dyn Intake>>,
+}
 
 /// The consumer of the findings topic.
 pub struct Deliveries {
-    group: Arc<OnceLock<Group>>,
+    ledger: Arc<Ledger>,
     health: Arc<Health>,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
@@ -69,21 +81,15 @@ pub struct Deliveries {
 
 struct Carrier {
     topic: String,
-    group: Arc<OnceLock<Group>>,
+    ledger: Arc<Ledger>,
     feed: Feed,
-    open: Open,
-    intake: SharedIntake,
+    end: FeedEnd,
     dead: DeadLetters,
     stop: CancellationToken,
 }
 
-/// Starts and ends the partitions as the group gives and takes them.
-struct Seating {
-    group: Arc<OnceLock<Group>>,
-    end: FeedEnd,
-    open: Open,
-    intake: SharedIntake,
-}
+/// Begins and ends with the partitions as the group gives and takes them.
+struct Seating(Arc<Ledger>);
 
 impl Deliveries {
     pub(super) fn join(
@@ -93,22 +99,20 @@ impl Deliveries {
         intake: Box<dyn Intake>,
     ) -> Result<Self, String> {
         let (end, feed) = feed();
-        let (open, intake): (Open, SharedIntake) = (Arc::default(), Arc::new(Mutex::new(intake)));
-        let group = Arc::new(OnceLock::new());
-        let owner = Seating { group: Arc::clone(&group), end, open: Arc::clone(&open), intake: Arc::clone(&intake) };
+        let ledger = Arc::new(Ledger { group: OnceLock::new(), shares: Mutex::default(), intake: Mutex::new(intake) });
+        let owner = Box::new(Seating(Arc::clone(&ledger)));
         let (name, failed) = (group_of(parts.clients.config()), Arc::clone(&parts.failed));
         let health = Arc::new(Health::new("deliver", parts.kafka.clone()));
-        let joined = Group::join(&parts.clients, &name, topic, &health, Box::new(owner), move |fault| failed(fault));
-        if group.set(joined.map_err(|error| client_fault(&error))?).is_err() {
+        let joined = Group::join(&parts.clients, &name, topic, &health, owner, move |fault| failed(fault));
+        if ledger.group.set(joined.map_err(|error| client_fault(&error))?).is_err() {
             return Err("deliveries were joined twice".to_owned());
         }
         let stop = CancellationToken::new();
         let carrier = Carrier {
             topic: topic.to_owned(),
-            group: Arc::clone(&group),
+            ledger: Arc::clone(&ledger),
             feed,
-            open,
-            intake,
+            end,
             dead: dead.clone(),
             stop: stop.clone(),
         };
@@ -116,7 +120,7 @@ impl Deliveries {
             .name("deliver".to_owned())
             .spawn(move || carrier.run())
             .map_err(|error| error.to_string())?;
-        Ok(Self { group, health, stop, thread: Some(thread) })
+        Ok(Self { ledger, health, stop, thread: Some(thread) })
     }
 
     /// Why findings cannot be read at the moment.
@@ -127,7 +131,7 @@ impl Deliveries {
 
     /// Leaves the group; what was taken and not delivered stays in the topic. Blocks the calling thread.
     pub fn close(mut self) {
-        if let Some(group) = self.group.get() {
+        if let Some(group) = self.ledger.group.get() {
             group.leave();
         }
         self.stop.cancel();
@@ -139,40 +143,55 @@ impl Deliveries {
 
 impl Owner for Seating {
     fn assigned(&mut self, partitions: &[i32]) {
-        let (group, end, partitions) = (Arc::clone(&self.group), self.end.clone(), partitions.to_vec());
-        let open = Arc::clone(&self.open);
-        // Not here: a question to the brokers takes its time.
-        let asked = std::thread::Builder::new().name("deliver-start".to_owned()).spawn(move || {
-            for partition in partitions {
-                let from = loop {
-                    match group.wait().committed(partition) {
-                        Ok((offset, _)) => break offset.unwrap_or(0),
-                        Err(error) => {
-                            tracing::warn!(partition, %error, "cannot learn which findings were delivered yet");
-                            std::thread::sleep(RETRY_WAIT);
-                        }
-                    }
-                    if !group.wait().holds(partition) {
-                        return;
-                    }
-                };
-                locked(&open).insert(partition, VecDeque::new());
-                group.wait().start(partition, from, end.clone());
-            }
-        });
-        if let Err(error) = asked {
-            tracing::error!(%error, "no thread to begin reading findings");
-        }
+        // Where to begin is a question to the brokers, which takes its time: not here.
+        locked(&self.0.shares).new.extend(partitions);
     }
 
     fn revoked(&mut self, partitions: &[i32]) {
         for partition in partitions {
-            let open = locked(&self.open).remove(partition).unwrap_or_default();
+            // Whoever gets it begins after what was delivered.
+            self.0.settle(*partition);
+            let mut intake = locked(&self.0.intake);
+            let open = {
+                let mut shares = locked(&self.0.shares);
+                shares.new.remove(partition);
+                shares.open.remove(partition).unwrap_or_default()
+            };
             let revisions: Vec<Uuid> = open.into_iter().filter_map(|(_, revision)| revision).collect();
-            if let Err(error) = locked(&self.intake).give_up(&revisions) {
+            if let Err(error) = intake.give_up(&revisions) {
                 // They are delivered twice then, under the same ids.
                 tracing::warn!(%error, "findings that go to another process could not be taken back");
             }
+        }
+    }
+}
+
+impl Ledger {
+    /// Commits as far as everything was delivered.
+    fn settle(&self, partition: i32) {
+        let mut intake = locked(&self.intake);
+        let revisions: Vec<Uuid> = match locked(&self.shares).open.get(&partition) {
+            Some(open) if !open.is_empty() => open.iter().filter_map(|(_, revision)| *revision).collect(),
+            _ => return,
+        };
+        let unsettled = match intake.unsettled(&revisions) {
+            Ok(unsettled) => unsettled,
+            Err(error) => {
+                tracing::warn!(error, "cannot learn which findings were delivered");
+                return;
+            }
+        };
+        let mut next = None;
+        if let Some(open) = locked(&self.shares).open.get_mut(&partition) {
+            let is_settled = |revision: &Option<Uuid>| revision.is_none_or(|revision| !unsettled.contains(&revision));
+            while open.front().is_some_and(|(_, revision)| is_settled(revision)) {
+                next = open.pop_front().map(|(offset, _)| offset + 1);
+            }
+        }
+        if let (Some(next), Some(group)) = (next, self.group.get())
+            && let Err(error) = group.commit(partition, next, "", true)
+        {
+            tracing::warn!(partition, %error, "delivered findings could not be committed; they may be delivered again");
         }
     }
 }
@@ -181,48 +200,60 @@ impl Carrier {
     fn run(self) {
         let mut since_look = Stopwatch::start();
         while !self.stop.is_cancelled() {
-            let open: usize = locked(&self.open).values().map(VecDeque::len).sum();
-            if open < MAX_UNSETTLED {
-                match self.feed.recv_timeout(LOOK) {
-                    Ok(batch) => self.take(batch),
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => std::thread::sleep(LOOK),
-                }
-            } else {
+            self.begin();
+            let open: usize = locked(&self.ledger.shares).open.values().map(VecDeque::len).sum();
+            if open >= MAX_UNSETTLED {
                 std::thread::sleep(LOOK);
+            } else if let Ok(batch) = self.feed.recv_timeout(LOOK) {
+                self.take(batch);
             }
             if since_look.elapsed() >= LOOK {
-                self.settle();
+                let partitions: Vec<i32> = locked(&self.ledger.shares).open.keys().copied().collect();
+                partitions.into_iter().for_each(|partition| self.ledger.settle(partition));
                 since_look = Stopwatch::start();
             }
         }
     }
 
-    fn take(&self, batch: Vec<Raw>) {
-        let mut findings = Vec::with_capacity(batch.len());
-        let mut places = Vec::with_capacity(batch.len());
-        for raw in batch {
-            let read = serde_json::from_slice::<Finding>(raw.value.as_deref().unwrap_or_default());
-            let revision = read.as_ref().ok().map(|finding| finding.revision_id);
-            match read {
-                Ok(finding) => findings.push(finding),
-                Err(_) => self.dead.put(&self.topic, &raw, "unreadable", "it is no finding that this version knows"),
-            }
-            places.push((raw.partition, raw.offset, revision));
+    /// Begins to read the partitions that are new.
+    fn begin(&self) {
+        let new: Vec<i32> = locked(&self.ledger.shares).new.iter().copied().collect();
+        if new.is_empty() {
+            return;
         }
-        {
-            let mut open = locked(&self.open);
-            // Nothing to do for a partition that has gone meanwhile: it is somebody else's.
-            findings.retain(|finding| {
-                places.iter().any(|(partition, _, id)| *id == Some(finding.revision_id) && open.contains_key(partition))
-            });
-            for (partition, offset, revision) in places {
-                if let Some(open) = open.get_mut(&partition) {
-                    open.push_back((offset, revision));
+        // What is under way of a partition that went and came back is passed over: it comes again, in order.
+        for batch in self.feed.try_iter().take(WAITING) {
+            self.take(batch);
+        }
+        let group = self.ledger.group.wait();
+        for partition in new {
+            let from = match group.committed(partition) {
+                Ok((offset, _)) => offset.unwrap_or(0),
+                Err(error) => {
+                    // The next round asks again.
+                    tracing::warn!(partition, %error, "cannot learn which findings were delivered yet");
+                    return;
                 }
+            };
+            let mut shares = locked(&self.ledger.shares);
+            // Unless it went meanwhile.
+            if shares.new.remove(&partition) {
+                shares.open.insert(partition, VecDeque::new());
+                group.start(partition, from, self.end.clone());
             }
         }
-        while let Err(error) = locked(&self.intake).take(&findings) {
+    }
+
+    fn take(&self, batch: Vec<Raw>) {
+        let mut taken = Vec::with_capacity(batch.len());
+        for raw in batch {
+            let finding = serde_json::from_slice::<Finding>(raw.value.as_deref().unwrap_or_default()).ok();
+            if finding.is_none() {
+                self.dead.put(&self.topic, &raw, "unreadable", "it is no finding that this version knows");
+            }
+            taken.push((raw.partition, raw.offset, finding));
+        }
+        while let Err(error) = self.enter(&mut taken) {
             tracing::warn!(error, "findings wait: they cannot be put into the outbox");
             if self.stop.is_cancelled() {
                 return;
@@ -231,37 +262,22 @@ impl Carrier {
         }
     }
 
-    /// Commits as far as everything was delivered.
-    fn settle(&self) {
-        let waiting: Vec<(i32, Vec<Uuid>)> = locked(&self.open)
-            .iter()
-            .filter(|(_, open)| !open.is_empty())
-            .map(|(partition, open)| (*partition, open.iter().filter_map(|(_, revision)| *revision).collect()))
-            .collect();
-        for (partition, revisions) in waiting {
-            let unsettled = match locked(&self.intake).unsettled(&revisions) {
-                Ok(unsettled) => unsettled,
-                Err(error) => {
-                    tracing::warn!(error, "cannot learn which findings were delivered");
-                    return;
-                }
-            };
-            let asked: HashSet<Uuid> = revisions.into_iter().collect();
-            let mut next = None;
-            if let Some(open) = locked(&self.open).get_mut(&partition) {
-                // What came while we asked was not asked about.
-                let is_settled = |revision: &Option<Uuid>| {
-                    revision.is_none_or(|revision| asked.contains(&revision) && !unsettled.contains(&revision))
-                };
-                while open.front().is_some_and(|(_, revision)| is_settled(revision)) {
-                    next = open.pop_front().map(|(offset, _)| offset + 1);
-                }
-            }
-            if let (Some(next), Some(group)) = (next, self.group.get())
-                && let Err(error) = group.commit(partition, next, "", true)
-            {
-                tracing::warn!(partition, %error, "delivered findings could not be committed; they may be delivered again");
+    /// Into the outbox first: what is open and does not wait there counts as delivered.
+    fn enter(&self, taken: &mut Vec<(i32, i64, Option<Finding>)>) -> Result<(), String> {
+        let mut intake = locked(&self.ledger.intake);
+        {
+            let shares = locked(&self.ledger.shares);
+            // A partition that has gone meanwhile is somebody else's.
+            taken.retain(|(partition, ..)| shares.open.contains_key(partition));
+        }
+        let findings: Vec<Finding> = taken.iter().filter_map(|(.., finding)| finding.clone()).collect();
+        intake.take(&findings)?;
+        let mut shares = locked(&self.ledger.shares);
+        for (partition, offset, finding) in taken.drain(..) {
+            if let Some(open) = shares.open.get_mut(&partition) {
+                open.push_back((offset, finding.map(|finding| finding.revision_id)));
             }
         }
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! Invariant: records of one partition reach its [`Feed`] in order and without a gap, but for what retention deleted. A
 //! partition is given up only after its [`Owner`] has returned from [`Owner::revoked`]. Memory is bounded: what a feed
-//! does not take stays unread.
+//! does not take stays unread. A partition whose feed is full holds up no other: each is fetched into a queue of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
@@ -30,12 +31,12 @@ use crate::clock::Stopwatch;
 /// Records handed over at one time: enough that the hand-over costs nothing, few enough that a task looks up often.
 const BATCH: usize = 1024;
 /// Batches that wait for a task; with what librdkafka holds, some thousand records.
-const WAITING: usize = 4;
+pub(super) const WAITING: usize = 4;
 /// Commands that wait: one for each partition that is given to us at one time, which are a thousand at most.
 const COMMANDS: usize = 1024;
 /// Longest wait for a record: how late a command or a rebalance is seen.
 const POLL: Duration = Duration::from_millis(20);
-/// While a feed takes nothing.
+/// While a feed takes nothing and no other has anything.
 const BLOCKED: Duration = Duration::from_millis(1);
 /// How long leaving the group may take when the program stops; the others notice by themselves after the session time-out.
 const LEAVE: Duration = Duration::from_secs(10);
@@ -223,7 +224,7 @@ impl Group {
         let reading = Reading {
             topic: topic.to_owned(),
             member: Arc::clone(&member),
-            reader,
+            reader: Arc::new(reader),
             orders,
             feeds: BTreeMap::new(),
             changed: false,
@@ -266,11 +267,6 @@ impl Group {
         self.member.commit(&list, if wait { CommitMode::Sync } else { CommitMode::Async })
     }
 
-    /// Whether the group has given us our share, which may be nothing.
-    pub(super) fn holds(&self, partition: i32) -> bool {
-        locked(&self.member.context().held).contains(&partition)
-    }
-
     /// Lets go of everything and leaves. Blocks the calling thread.
     pub(super) fn leave(&self) {
         let _ = self.commands.send(Command::Leave);
@@ -297,17 +293,38 @@ pub(super) fn may_pass(error: &KafkaError) -> bool {
 }
 
 struct Fed {
-    /// Offset of the next record to take from the reader.
+    /// Offset of the next record to take from the queue.
     next: i64,
+    queue: PartitionQueue<Reader>,
     end: FeedEnd,
     waiting: Vec<Raw>,
+}
+
+impl Fed {
+    /// Takes what was fetched, unless what was taken before still waits; answers whether anything came.
+    fn fill(&mut self) -> Result<bool, KafkaError> {
+        if !self.waiting.is_empty() {
+            // Taking more would need memory without a bound.
+            return Ok(false);
+        }
+        while self.waiting.len() < BATCH
+            && let Some(message) = self.queue.poll(Duration::ZERO)
+        {
+            let raw = raw(&message?);
+            if raw.offset >= self.next {
+                self.next = raw.offset + 1;
+                self.waiting.push(raw);
+            }
+        }
+        Ok(!self.waiting.is_empty())
+    }
 }
 
 /// The thread.
 struct Reading {
     topic: String,
     member: Arc<BaseConsumer<Member>>,
-    reader: BaseConsumer<Reader>,
+    reader: Arc<BaseConsumer<Reader>>,
     orders: Receiver<Command>,
     feeds: BTreeMap<i32, Fed>,
     /// The reader has to be told which partitions it reads.
@@ -332,14 +349,32 @@ impl Reading {
     fn take_orders(&mut self) -> bool {
         loop {
             match self.orders.try_recv() {
-                Ok(Command::Start { partition, from, feed }) => {
-                    self.feeds.insert(partition, Fed { next: from, end: feed, waiting: Vec::new() });
-                    self.changed = true;
-                }
+                Ok(Command::Start { partition, from, feed }) => self.start(partition, from, feed),
                 Err(TryRecvError::Empty) => return true,
                 Ok(Command::Leave) | Err(TryRecvError::Disconnected) => return false,
             }
         }
+    }
+
+    fn start(&mut self, partition: i32, from: i64, end: FeedEnd) {
+        if !locked(&self.member.context().held).contains(&partition) {
+            // Taken away before whoever asked had learned where to begin: it is somebody else's now.
+            return;
+        }
+        let Some(queue) = self.queue(partition) else { return };
+        self.feeds.insert(partition, Fed { next: from, queue, end, waiting: Vec::new() });
+        self.changed = true;
+    }
+
+    /// Where what is fetched of `partition` comes from now on.
+    fn queue(&self, partition: i32) -> Option<PartitionQueue<Reader>> {
+        let Some(mut queue) = self.reader.split_partition_queue(&self.topic, partition) else {
+            tracing::error!(topic = self.topic, partition, "a partition has no queue and is not read");
+            return None;
+        };
+        let thread = std::thread::current();
+        queue.set_nonempty_callback(move || thread.unpark());
+        Some(queue)
     }
 
     fn step(&mut self) -> Result<(), String> {
@@ -348,24 +383,19 @@ impl Reading {
             self.assign().map_err(|error| explain(&error, &format!("topic {}", self.topic)))?;
             self.changed = false;
         }
-        if self.hand_over() {
-            // What waits has to go first: reading on would need memory without a bound.
-            std::thread::sleep(BLOCKED);
-            return Ok(());
-        }
-        let mut wait = POLL;
-        for _ in 0..BATCH {
-            match self.reader.poll(wait) {
-                Some(Ok(message)) => {
-                    let raw = raw(&message);
-                    take(&mut self.feeds, raw);
-                }
-                Some(Err(error)) => self.complaint(&error)?,
-                None => break,
+        self.attend_reader()?;
+        let filled: Vec<_> = self.feeds.values_mut().map(Fed::fill).collect();
+        let mut any = false;
+        for filled in filled {
+            match filled {
+                Ok(came) => any |= came,
+                Err(error) => self.complaint(&error)?,
             }
-            wait = Duration::ZERO;
         }
-        self.hand_over();
+        let is_blocked = self.hand_over();
+        if !any {
+            std::thread::park_timeout(if is_blocked { BLOCKED } else { POLL });
+        }
         Ok(())
     }
 
@@ -376,6 +406,26 @@ impl Reading {
         }
         for partition in std::mem::take(&mut *locked(&self.member.context().gone)) {
             self.changed |= self.feeds.remove(&partition).is_some();
+        }
+        Ok(())
+    }
+
+    /// What is not about one partition. Records come by their partitions' own queues.
+    fn attend_reader(&mut self) -> Result<(), String> {
+        let stray = match self.reader.poll(Duration::ZERO) {
+            None => return Ok(()),
+            Some(Ok(message)) => message.partition(),
+            Some(Err(error)) => return self.complaint(&error),
+        };
+        // While the client did not know the topic yet, it forgot that queue when its assignment changed. Another one then,
+        // and everything from where we stand.
+        if self.feeds.contains_key(&stray)
+            && let Some(queue) = self.queue(stray)
+            && let Some(fed) = self.feeds.get_mut(&stray)
+        {
+            tracing::debug!(topic = self.topic, partition = stray, "a partition gets its queue again");
+            fed.queue = queue;
+            self.changed = true;
         }
         Ok(())
     }
@@ -437,16 +487,6 @@ impl Reading {
             locked(&self.member.context().owner).revoked(&left);
         }
     }
-}
-
-fn take(feeds: &mut BTreeMap<i32, Fed>, raw: Raw) {
-    // Fetched before the reader was told to read elsewhere.
-    let Some(fed) = feeds.get_mut(&raw.partition) else { return };
-    if raw.offset < fed.next {
-        return;
-    }
-    fed.next = raw.offset + 1;
-    fed.waiting.push(raw);
 }
 
 fn raw(message: &BorrowedMessage<'_>) -> Raw {

@@ -17,9 +17,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::config::{Clients, Config};
 use super::{client_fault, detect_group, findings, health};
+use crate::clock::Stopwatch;
 
 /// A cluster that is there answers within this; also how long a start waits for one that is not.
 const ASK: Duration = Duration::from_secs(10);
+/// A topic that was made a moment ago is not known to every broker yet: for how long one is asked again.
+const SPREAD: Duration = Duration::from_secs(5);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +124,8 @@ impl ClientContext for Complaints {
 
 impl ConsumerContext for Complaints {}
 
-/// Asks whether every topic is there and as it has to be. Blocks the calling thread, up to ten seconds.
+/// Asks whether every topic is there and as it has to be. Blocks the calling thread, up to ten seconds,
+/// and five more where one seems to be missing.
 ///
 /// # Errors
 /// See [`TopicsError`]; all faults at once.
@@ -131,12 +136,15 @@ pub fn check(clients: &Clients) -> Result<(), TopicsError> {
         .create_with_context(complaints.clone())
         .map_err(|error| TopicsError::Wrong(client_fault(&error)))?;
     let (topics, config) = (Topics::of(clients.config()), clients.config());
-    let mut faults = Vec::new();
-    let mut found = BTreeMap::new();
+    let (mut faults, mut found, begun) = (Vec::new(), BTreeMap::new(), Stopwatch::start());
     for spec in topics.specs(config) {
         // One by one: asked for all, the brokers leave out what we may not see.
-        let metadata = ask(&client, &spec.name, &complaints)?;
-        match partitions(&metadata, &spec.name) {
+        let mut asked = partitions(&ask(&client, &spec.name, &complaints)?, &spec.name);
+        while asked.is_err() && begun.elapsed() < SPREAD {
+            std::thread::sleep(ASK_AGAIN);
+            asked = partitions(&ask(&client, &spec.name, &complaints)?, &spec.name);
+        }
+        match asked {
             Ok(count) => {
                 found.insert(spec.name, count);
             }
