@@ -13,6 +13,7 @@ mod fleet;
 mod jars;
 mod leash;
 mod load;
+mod scaling;
 mod settings;
 mod smoke;
 
