@@ -185,7 +185,14 @@ impl KafkaLog {
             return None;
         }
         if !self.detect.has_joined() {
-            return Some("the group of detectors has not given us our partitions yet".to_owned());
+            let why = "the group of detectors has not given us our partitions yet";
+            return Some(match self.parts.clients.config().group_protocol {
+                config::Protocol::Classic => why.to_owned(),
+                // They refuse, and the client tries on without a word.
+                config::Protocol::Consumer => {
+                    format!("{why}; brokers do that only once the last member of the classic protocol has left")
+                }
+            });
         }
         let restoring = self.seats.iter().filter(|seat| !seat.reads.load(Ordering::Relaxed)).count();
         if restoring > 0 {
@@ -472,6 +479,15 @@ fn signed_partition(partition: Partition) -> i32 {
 fn client_fault(error: &KafkaError) -> String {
     if let KafkaError::ClientConfig(_, what, key, _) = error {
         return format!("kafka: property {key}: {what}");
+    }
+    if let KafkaError::ClientCreation(what) = error {
+        // OpenSSL does not say that a password is wrong.
+        let hint = if what.contains("ssl.key.location") {
+            " (is it the private key, and AUTHSPIKE_KAFKA_SSL_KEY_PASSWORD its password?)"
+        } else {
+            ""
+        };
+        return format!("kafka: {}{hint}", what.trim_end());
     }
     format!("kafka: {error}")
 }

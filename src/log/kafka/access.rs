@@ -29,7 +29,7 @@ use crate::clock::Stopwatch;
 
 /// How long a start waits for brokers that cannot be reached.
 const ASK: Duration = Duration::from_secs(10);
-/// How often the client is asked meanwhile what it complains of.
+/// How often it is listened to meanwhile what the client complains of.
 const LISTEN: Duration = Duration::from_secs(1);
 /// How long what is wrong is looked at again: a topic or a right that is new is not known to every broker at once.
 const SETTLING: Duration = Duration::from_secs(3);
@@ -114,7 +114,11 @@ pub enum AccessError {
 
 /// Keeps what the brokers complain of while a question is asked.
 #[derive(Clone, Default)]
-struct Complaints(Arc<Mutex<Option<String>>>);
+struct Complaints {
+    refused: Arc<Mutex<Option<String>>>,
+    /// Of a connection that failed: it may come to work.
+    failed: Arc<Mutex<Option<String>>>,
+}
 
 impl ClientContext for Complaints {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -125,9 +129,14 @@ impl ClientContext for Complaints {
         let kind = match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::Authentication) => "the brokers refuse our credentials",
             Some(RDKafkaErrorCode::SSL) => "TLS fails",
-            _ => return,
+            // How many are away says less than why.
+            Some(RDKafkaErrorCode::AllBrokersDown) | None => return,
+            Some(_) => {
+                *locked(&self.failed) = Some(reason.to_owned());
+                return;
+            }
         };
-        locked(&self.0).get_or_insert(format!("kafka: {kind} ({reason})"));
+        locked(&self.refused).get_or_insert(format!("kafka: {kind} ({reason})"));
     }
 }
 
@@ -193,13 +202,17 @@ fn ask(client: &BaseConsumer<Complaints>, topic: &str, complaints: &Complaints) 
             Ok(metadata) => return Ok(metadata),
             Err(error) => error,
         };
-        // What the client has to say is told only when it is listened to.
-        while client.poll(Duration::ZERO).is_some() {}
-        if let Some(complaint) = locked(&complaints.0).take() {
-            return Err(AccessError::Wrong(complaint));
+        // What the client has to say is told only when it is listened to, one thing at a time.
+        let listening = Stopwatch::start();
+        while listening.elapsed() < LISTEN / 4 {
+            client.poll(LISTEN / 20);
+        }
+        if let Some(refused) = locked(&complaints.refused).take() {
+            return Err(AccessError::Wrong(refused));
         }
         if begun.elapsed() >= ASK {
-            return Err(AccessError::Unreachable(format!("kafka: no broker can be reached ({error})")));
+            let why = locked(&complaints.failed).take().unwrap_or_else(|| error.to_string());
+            return Err(AccessError::Unreachable(format!("kafka: no broker can be reached ({why})")));
         }
     }
 }
@@ -241,8 +254,11 @@ fn unreadable(clients: &Clients, group: &str, topics: &[&str]) -> Result<Vec<Str
     if topics.is_empty() {
         return Ok(found);
     }
-    let reader: BaseConsumer<Complaints> =
-        clients.reader(group).set("enable.partition.eof", "true").create_with_context(Complaints::default())?;
+    let reader: BaseConsumer<Complaints> = clients
+        .reader(group)
+        .set("enable.partition.eof", "true")
+        .set("statistics.interval.ms", "0")
+        .create_with_context(Complaints::default())?;
     for topic in topics {
         // Rights are the same for all its partitions.
         let mut list = TopicPartitionList::new();

@@ -15,6 +15,9 @@ use crate::secret::Secret;
 /// Kafka's own bound on a group's or topic's name is 249; topics get a suffix.
 const MAX_NAME_BYTES: usize = 200;
 
+/// Readiness and lag are this old at most. Clients that nobody asks how they are make none.
+const STATISTICS_MILLIS: &str = "1000";
+
 /// What the user can set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -266,8 +269,6 @@ impl Clients {
         client
             .set("bootstrap.servers", &self.config.brokers)
             .set("client.id", "authspike")
-            // Readiness and lag are a second old at most.
-            .set("statistics.interval.ms", "1000")
             // A broker that comes back is noticed within seconds, not ten.
             .set("reconnect.backoff.max.ms", "2000")
             .set("socket.keepalive.enable", "true");
@@ -286,6 +287,7 @@ impl Clients {
     pub fn producer(&self) -> ClientConfig {
         let mut client = self.plain();
         client
+            .set("statistics.interval.ms", STATISTICS_MILLIS)
             // A request waits this long for company; with 64 senders that costs nothing, and alone one millisecond.
             .set("linger.ms", "1")
             .set("compression.type", "lz4")
@@ -335,6 +337,7 @@ impl Clients {
     fn consumer(&self, group: &str) -> ClientConfig {
         let mut client = self.plain();
         client
+            .set("statistics.interval.ms", STATISTICS_MILLIS)
             .set("fetch.wait.max.ms", "100")
             // What is fetched ahead of the detector, a partition: bounds memory and what a hand-over throws away.
             .set("queued.max.messages.kbytes", "8192")

@@ -420,6 +420,7 @@ impl Reading {
                     self.refused = Some(Refusal { since: Stopwatch::start(), asked_again: false });
                 }
             }
+            None if error.rdkafka_error_code().is_some_and(Health::covers) => {}
             None => tracing::warn!("{text}"),
         }
         std::thread::sleep(BLOCKED);

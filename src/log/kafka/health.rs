@@ -20,6 +20,13 @@ use crate::metrics::KafkaMetrics;
 /// How often something is sent in spite of a fault.
 const TRY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What lasts until a broker is connected again.
+#[derive(Debug)]
+struct Fault {
+    code: RDKafkaErrorCode,
+    text: String,
+}
+
 /// What a consumer may be refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Refused {
@@ -45,7 +52,9 @@ impl Refused {
 pub(super) struct Health {
     /// `producer`, `detect`, …: the `client` label.
     client: &'static str,
-    fault: Mutex<Option<String>>,
+    fault: Mutex<Option<Fault>>,
+    /// Why a connection failed last.
+    unconnected: Mutex<Option<String>>,
     /// What a consumer is not allowed, by what it is about: librdkafka tells once, not each time it tries.
     refusals: Mutex<BTreeMap<Refused, String>>,
     metrics: KafkaMetrics,
@@ -62,6 +71,7 @@ impl Health {
         Self {
             client,
             fault: Mutex::default(),
+            unconnected: Mutex::default(),
             refusals: Mutex::default(),
             metrics,
             ends: DashMap::new(),
@@ -82,7 +92,8 @@ impl Health {
 
     /// Why nothing can be done at the moment.
     pub(super) fn fault(&self) -> Option<String> {
-        locked(&self.fault).clone().or_else(|| locked(&self.refusals).values().next().cloned())
+        let fault = locked(&self.fault).as_ref().map(|fault| fault.text.clone());
+        fault.or_else(|| locked(&self.refusals).values().next().cloned())
     }
 
     /// A consumer is not allowed what it needs, which `text` says. It tries on by itself.
@@ -122,22 +133,45 @@ impl Health {
     pub(super) fn error(&self, error: &KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
         let text = match code {
-            Some(RDKafkaErrorCode::AllBrokersDown) => format!("no broker can be reached ({reason})"),
+            Some(RDKafkaErrorCode::AllBrokersDown) => match locked(&self.unconnected).as_deref() {
+                Some(why) => format!("no broker can be reached ({reason}: {why})"),
+                None => format!("no broker can be reached ({reason})"),
+            },
             Some(RDKafkaErrorCode::Authentication) => format!("the brokers refuse our credentials ({reason})"),
             Some(RDKafkaErrorCode::SSL) => format!("TLS fails ({reason})"),
             Some(RDKafkaErrorCode::Fatal) => format!("the client has given up ({reason})"),
             _ => {
+                if matches!(code, Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve)) {
+                    *locked(&self.unconnected) = Some(reason.to_owned());
+                }
                 tracing::debug!(client = self.client, %error, reason, "kafka");
                 return;
             }
         };
+        let Some(code) = code else { return };
         let mut fault = locked(&self.fault);
+        let before = fault.as_ref().map(|fault| fault.code);
         // What was refused is worth more than that nobody is left to ask.
-        let keeps = code == Some(RDKafkaErrorCode::AllBrokersDown) && fault.is_some();
-        if !keeps {
-            tracing::warn!(client = self.client, "{text}");
-            *fault = Some(text);
+        if code == RDKafkaErrorCode::AllBrokersDown && before.is_some_and(|before| before != code) {
+            return;
         }
+        // It is said again with every try to connect.
+        if before != Some(code) {
+            tracing::warn!(client = self.client, "{text}");
+        }
+        *fault = Some(Fault { code, text });
+    }
+
+    /// Whether [`Health::error`] has said it: a consumer says it once more where its records come from.
+    pub(super) const fn covers(code: RDKafkaErrorCode) -> bool {
+        matches!(
+            code,
+            RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SSL
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::Resolve
+        )
     }
 
     /// What librdkafka wants to say: its own lines, at our levels.

@@ -119,6 +119,7 @@ impl States {
             .clients
             .reader(&self.group)
             .set("enable.partition.eof", "true")
+            .set("statistics.interval.ms", "0")
             .create()
             .map_err(|error| self.fault(&error))?;
         let (low, high) =

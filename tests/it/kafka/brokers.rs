@@ -212,6 +212,8 @@ fn all_go(
         let load = scope.spawn(|| sender.run(attempts, next, &enough));
         std::thread::sleep(Duration::from_secs(1));
         let before = memory();
+        let lines = || processes.iter().map(|process| process.said().lines().count()).sum::<usize>();
+        let said = lines();
         cluster.kill_all();
         let gone = sender.watch.elapsed();
         // More than any buffer holds, from more senders than one.
@@ -245,6 +247,9 @@ fn all_go(
             away.as_secs_f64(),
         );
         assert!(refused > 20, "{refused}");
+        // Tries to connect are no news, and there are some each second.
+        let said = lines() - said;
+        assert!(said < 200, "{said} lines of log; the last: {:?}", processes[0].said().lines().last());
         for (before, after) in before.iter().zip(&after) {
             // What bodies and the producer's queue may hold together is 128 MiB.
             assert!(after - before.min(after) < 160, "{before} MiB before, {after} MiB after");
