@@ -71,7 +71,7 @@ impl Roles {
     ];
 
     /// What is done to each topic; those that are not named are none of its business.
-    fn uses<'a>(self, topics: &'a Topics) -> Vec<(&'a str, Use)> {
+    fn uses(self, topics: &Topics) -> Vec<(&str, Use)> {
         let Self { receives, detects, delivers } = self;
         let uses = [
             (&topics.events, Use { read: detects, write: receives || detects }),
@@ -175,7 +175,7 @@ fn look(clients: &Clients, roles: Roles) -> Result<(), AccessError> {
             }
             Err(Some(RDKafkaErrorCode::TopicAuthorizationFailed)) => faults.push(denied(topic, &of.operations())),
             Err(Some(code)) => {
-                faults.push(health::explain(&KafkaError::MetadataFetch(code), &format!("topic {topic}")))
+                faults.push(health::explain(&KafkaError::MetadataFetch(code), &format!("topic {topic}")));
             }
             Err(None) => faults.push(format!("topic {topic}: the brokers do not know it")),
         }

@@ -39,11 +39,12 @@ pub(super) enum Refused {
 impl Refused {
     /// If `error` is of the kind.
     pub(super) fn by(error: &KafkaError) -> Option<Self> {
-        match error.rdkafka_error_code()? {
-            RDKafkaErrorCode::GroupAuthorizationFailed => Some(Self::Group),
-            RDKafkaErrorCode::TopicAuthorizationFailed => Some(Self::Topic),
-            _ => None,
-        }
+        let code = error.rdkafka_error_code()?;
+        let kinds = [
+            (RDKafkaErrorCode::GroupAuthorizationFailed, Self::Group),
+            (RDKafkaErrorCode::TopicAuthorizationFailed, Self::Topic),
+        ];
+        kinds.into_iter().find_map(|(refusal, what)| (refusal == code).then_some(what))
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::Command;
 
 /// The users of a secured cluster: an administrator, one for a program in all its roles, one for each role alone, and
 /// one without any rights. Each has a password (SCRAM-SHA-512) and a certificate (mTLS) for the same `User:name`.
-pub const USERS: [&str; 6] = ["admin", "authspike", "receive", "detect", "deliver", "stranger"];
+pub const USERS: [&str; 7] = ["reader", "admin", "authspike", "receive", "detect", "deliver", "stranger"];
 
 /// A certificate, its key and the authority that signed it, as PEM files.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ const PARTITIONS: usize = 6;
 fn held(detector: &Instance) -> usize {
     let name = format!("authspike_kafka_assigned_partitions{{group=\"{}\"}}", group(detector));
     let held = detector.metric(&name);
-    (0..=PARTITIONS).find(|count| (*count as f64 - held).abs() < 0.5).unwrap()
+    (0..=PARTITIONS).find(|count| count.to_string() == held.to_string()).unwrap()
 }
 
 /// The one group of detectors on the page.

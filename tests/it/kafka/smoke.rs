@@ -173,11 +173,11 @@ fn a_secured_broker_lets_in_who_can_prove_it_and_no_further_than_allowed() {
     let topic = fresh("secured");
     create_topic(&cluster.properties(Login::Plain), &topic, 1, &[]);
     cluster.allow("receive", &["--operation", "Write", "--operation", "Describe", "--topic", &topic]);
-    cluster.allow("detect", &["--operation", "Read", "--operation", "Describe", "--topic", &topic]);
+    cluster.allow("reader", &["--operation", "Read", "--operation", "Describe", "--topic", &topic]);
 
     let scram = cluster.properties(Login::Scram("receive"));
     write(&scram, &topic, 0..10, PATIENT).unwrap();
-    let mtls = cluster.properties(Login::Certificate("detect"));
+    let mtls = cluster.properties(Login::Certificate("reader"));
     assert_eq!(keys(&mtls, &topic), expected(0..10));
 
     // Each in, none allowed what it asks for.
