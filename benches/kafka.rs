@@ -25,15 +25,16 @@ use authspike::log::{Log, Partition};
 use authspike::metrics::Metrics;
 use authspike::pipeline::{self, ShadowBoard, Tasks};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 
 /// Pairs of an address and an account: a million entities.
 const PAIRS: u32 = 500_000;
 /// Times each pair comes: the first two make it an entity.
 const ROUNDS: u32 = 4;
-const TENANTS: usize = 4;
+const TENANTS: u32 = 16;
 const PARTITIONS: u32 = 4;
+/// Events of one append.
+const BATCH: u64 = 200;
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Sign-ins of a busy day, one in ten of which fails.
@@ -43,7 +44,7 @@ fn event(number: u32) -> AuthEvent {
         id: number.to_string().into(),
         occurred_at: at,
         received_at: at,
-        tenant: format!("ins_bench_{}", pair as usize % TENANTS).as_str().into(),
+        tenant: format!("ins_bench_{}", pair % TENANTS).as_str().into(),
         source: Source::AttemptReport,
         outcome: if number.is_multiple_of(10) { Outcome::Failure } else { Outcome::Success },
         reason: None,
@@ -144,7 +145,6 @@ fn count(config: &Config, all: u64) -> f64 {
 /// Appends every event, a hundred batches under way at a time; answers with how many.
 async fn fill(log: &Arc<KafkaLog>) -> u64 {
     let (begun, next) = (Stopwatch::start(), Arc::new(AtomicU64::new(0)));
-    const BATCH: u64 = 200;
     let all = u64::from(PAIRS * ROUNDS);
     let senders: Vec<_> = (0..100)
         .map(|_| {
@@ -212,7 +212,7 @@ async fn main() {
     let let_go = begun.elapsed().as_secs_f64();
     second.detect();
     let more: Vec<_> =
-        (0..TENANTS as u32).map(|tenant| AuthEvent { id: format!("more {tenant}").into(), ..event(tenant) }).collect();
+        (0..TENANTS).map(|tenant| AuthEvent { id: format!("more {tenant}").into(), ..event(tenant) }).collect();
     second.log.append(more).await.unwrap();
     let (second, taken) = tokio::task::spawn_blocking(move || {
         let taken = second.wait(1, &begun);

@@ -19,9 +19,11 @@ use crate::simulate::post::PostError;
 mod check;
 mod demo;
 mod explain;
+mod outbox;
 pub mod replay;
 mod run;
 mod simulate;
+mod sink;
 mod topics;
 
 const EXIT_CODES: &str = "\
@@ -53,25 +55,30 @@ enum Command {
     Topics(topics::Args),
     /// Make labelled sign-in traffic, with attacks in it
     Simulate(simulate::Args),
+    /// What waits for the sinks, what they refused, and what to do about it
+    Outbox(outbox::Args),
+    /// Try out a sink
+    Sink(sink::Args),
 }
 
-/// Where the configuration comes from.
+/// Where the configuration comes from. Global: `authspike outbox list --config FILE` means what it says.
 #[derive(Debug, clap::Args)]
 struct ConfigArgs {
     #[arg(
         long,
+        global = true,
         value_name = "FILE",
         help = "Configuration file [default: ./authspike.toml, if it is there; also: AUTHSPIKE_CONFIG]"
     )]
     config: Option<PathBuf>,
     /// Where the log, the outbox and the identifier key live [default: authspike-data]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<String>,
     /// Where events are received [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, global = true, value_name = "ADDRESS")]
     listen: Option<String>,
     /// Where /metrics, /livez and /readyz are [default: 127.0.0.1:9090]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, global = true, value_name = "ADDRESS")]
     admin_listen: Option<String>,
     /// What the process does, on Kafka; may be given several times [default: all three]
     #[arg(long = "role", value_name = "ROLE")]
@@ -123,6 +130,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Replay(args) => replay::run(args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Outbox(args) => outbox::run(args),
+        Command::Sink(args) => sink::run(args),
         Command::Topics(args) => topics::run(args),
     };
     result.unwrap_or_else(|fault| report(&fault)).into()

@@ -214,8 +214,10 @@ pub struct Loaded {
 /// What a command cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// A secret of at least one source, or nothing could be received.
+    /// A secret of at least one source, or nothing could be received; and every secret of the sinks.
     Source,
+    /// Every secret of the sinks.
+    Sinks,
     /// Nothing.
     Nothing,
 }
@@ -249,6 +251,7 @@ pub fn load(flags: &Flags, environment: &Environment, need: Need) -> Result<Load
             }
             let mut found = config.validate();
             match secrets::of_sinks(environment, &config.sinks) {
+                Err(_) if need == Need::Nothing => {}
                 Ok(variables) => secrets.sinks = variables,
                 Err(missing) => found.extend(missing.into_iter().map(|(key, what)| (format!("sinks.{key}"), what))),
             }

@@ -140,6 +140,13 @@ impl Task {
     /// # Errors
     /// The log holds something this version cannot read.
     pub fn run(mut self, runtime: &tokio::runtime::Handle, stop: &CancellationToken) -> Result<(), LogError> {
+        let result = self.judge(runtime, stop);
+        // However it ended.
+        self.withdraw();
+        result
+    }
+
+    fn judge(&mut self, runtime: &tokio::runtime::Handle, stop: &CancellationToken) -> Result<(), LogError> {
         loop {
             let stopping = stop.is_cancelled();
             match self.step(if stopping { Duration::ZERO } else { POLL_WAIT }) {
@@ -160,7 +167,6 @@ impl Task {
         if let Err(error) = self.commit(true) {
             tracing::warn!(%error, "no last snapshot; the next start reads on from the one before");
         }
-        self.withdraw();
         Ok(())
     }
 

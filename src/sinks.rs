@@ -24,6 +24,7 @@ pub mod http;
 pub mod jsonl;
 pub mod kafka;
 pub mod outbox;
+pub mod probe;
 pub mod redact;
 pub mod route;
 pub mod section;
@@ -135,7 +136,7 @@ pub struct Outlet {
 pub struct Config {
     /// Standard output.
     pub stdout: stdout::Config,
-    /// A file of OCSF records.
+    /// A file of records.
     pub jsonl: jsonl::Config,
     /// What waits for sinks, and for how long.
     pub outbox: outbox::Bounds,
@@ -186,6 +187,12 @@ impl Config {
         faults
     }
 
+    /// The same with what stays on this machine alone.
+    #[must_use]
+    pub fn here(&self) -> Self {
+        Self { stdout: self.stdout.clone(), jsonl: self.jsonl.clone(), outbox: self.outbox, ..Self::default() }
+    }
+
     /// The variables that hold secrets, each with the key that names it: `splunk_hec.0.token_env`. A name that
     /// [`Config::validate`] refuses is not among them: it may be the secret itself.
     #[must_use]
@@ -204,7 +211,7 @@ impl Config {
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         let fixed = [("stdout", self.stdout.enabled), ("jsonl", self.jsonl.enabled)];
-        let fixed = fixed.into_iter().filter_map(|(name, enabled)| enabled.then(|| name.to_owned()));
+        let fixed = fixed.into_iter().filter(|(_, enabled)| *enabled).map(|(name, _)| name.to_owned());
         fixed.chain(self.sections().into_iter().map(|(_, one)| one.name().to_owned())).collect()
     }
 }
@@ -235,6 +242,18 @@ pub struct Parts<'a> {
 /// # Errors
 /// See [`BuildError`].
 pub fn build(config: &Config, parts: &Parts<'_>) -> Result<Vec<Outlet>, BuildError> {
+    build_those(config, parts, |_| true)
+}
+
+/// The sink called `name`, if it is enabled. Blocks on the files it names.
+///
+/// # Errors
+/// See [`BuildError`].
+pub fn build_one(config: &Config, parts: &Parts<'_>, name: &str) -> Result<Option<Outlet>, BuildError> {
+    Ok(build_those(config, parts, |sink| sink == name)?.pop())
+}
+
+fn build_those(config: &Config, parts: &Parts<'_>, wanted: impl Fn(&str) -> bool) -> Result<Vec<Outlet>, BuildError> {
     let mut outlets: Vec<Outlet> = Vec::new();
     let everything = |name: &str, sink| Outlet {
         name: name.to_owned(),
@@ -242,22 +261,22 @@ pub fn build(config: &Config, parts: &Parts<'_>) -> Result<Vec<Outlet>, BuildErr
         redaction: Redaction::default(),
         sink: Box::new(sink),
     };
-    if config.stdout.enabled {
+    if config.stdout.enabled && wanted("stdout") {
         let sink = Threaded::spawn("stdout", stdout::Stdout::new(&config.stdout));
         let sink = sink.map_err(|error| BuildError { name: "stdout".into(), what: format!("thread: {error}") })?;
         outlets.push(everything("stdout", sink));
     }
-    if config.jsonl.enabled {
+    if config.jsonl.enabled && wanted("jsonl") {
         let fault = |what: String, error| BuildError { name: "jsonl".into(), what: format!("{what}: {error}") };
         let path = parts.data_dir.join(&config.jsonl.path).display().to_string();
         let sink = jsonl::JsonLines::open(&config.jsonl, parts.data_dir).map_err(|error| fault(path, error))?;
         outlets
             .push(everything("jsonl", Threaded::spawn("jsonl", sink).map_err(|error| fault("thread".into(), error))?));
     }
-    for section in &config.splunk_hec {
+    for section in config.splunk_hec.iter().filter(|section| wanted(&section.name)) {
         outlets.push(outlet(section, splunk_hec::SplunkHec::new(section, parts.variables, parts.clock.clone()))?);
     }
-    for section in &config.elastic {
+    for section in config.elastic.iter().filter(|section| wanted(&section.name)) {
         outlets.push(outlet(section, elastic::Elastic::new(section, parts.variables, parts.clock.clone()))?);
     }
     for section in &config.syslog {

@@ -214,6 +214,22 @@ impl Store {
     }
 }
 
+/// A connection to the database in `directory`, beside the process that may have it open: for a person's commands.
+///
+/// # Errors
+/// There is no database, or it cannot be opened.
+pub fn attach(directory: &Path, writable: bool) -> Result<Connection, StoreError> {
+    let path = directory.join("authspike.db");
+    if !path.exists() {
+        return Err(StoreError::Database(format!("there is no {}", path.display())));
+    }
+    let access = if writable { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
+    let connection = Connection::open_with_flags(&path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    // As everywhere: what is answered is on disk.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection)
+}
+
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -32,6 +32,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     writeln!(out, "  POST /webhooks/clerk {}", on(!secrets.clerk_webhook.is_empty()))?;
     let attempts = !(secrets.attempts.is_empty() && secrets.attempts_tokens.is_empty());
     writeln!(out, "  POST /v1/attempts    {}", on(attempts))?;
+    writeln!(out, "  sinks                {}", config.sinks.names().join(", "))?;
     let detect = &config.detect;
     let shadow = if detect.shadowed().is_some() { &detect.shadow.name } else { "off" };
     writeln!(out, "  allow list           {} entries", detect.allow.len())?;

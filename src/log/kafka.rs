@@ -334,7 +334,7 @@ impl Log for KafkaLog {
             partition: None,
             key: event.tenant.0.as_bytes(),
             value: Some(value),
-            headers: &[(wire::SCHEMA_HEADER, wire::EVENT_SCHEMA)],
+            headers: &[],
         });
         match self.producer.append(messages).await {
             Ok(_) => {
@@ -356,7 +356,7 @@ impl Log for KafkaLog {
             partition: Some(signed_partition(partition)),
             key: &[],
             value: Some(value.as_bytes()),
-            headers: &[(wire::SCHEMA_HEADER, wire::TICK_SCHEMA)],
+            headers: &[],
         };
         match self.producer.append(std::iter::once(message)).await {
             Ok(_) => Ok(()),

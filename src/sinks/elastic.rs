@@ -184,10 +184,8 @@ impl Elastic {
             request = request.gzip();
         }
         let answer = self.client.post(request).await?;
-        match answer.verdict() {
-            Delivery::Accepted => items::deliveries(&answer, count),
-            refused => Err(refused),
-        }
+        let verdict = answer.verdict();
+        if verdict == Delivery::Accepted { items::deliveries(&answer, count) } else { Err(verdict) }
     }
 }
 

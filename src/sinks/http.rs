@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::secret::Secret;
 
 pub mod batch;
+pub mod encoded;
 pub mod settings;
 pub mod status;
 
@@ -41,7 +42,7 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 /// The client of one sink; it keeps its connections.
 #[derive(Clone, Debug)]
 pub struct Client {
-    client: reqwest::Client,
+    connections: reqwest::Client,
     clock: Clock,
     /// For whoever tests the sink by hand.
     last_answer: Arc<Mutex<Option<String>>>,
@@ -199,9 +200,9 @@ impl Client {
             .tcp_nodelay(true)
             // What the environment says about proxies is about browsers; a sink's proxy stands in its section.
             .no_proxy();
-        let client =
+        let connections =
             settings.apply(builder)?.build().map_err(|error| format!("TLS cannot be set up: {}", chain(error)))?;
-        Ok(Self { client, clock, last_answer: Arc::default() })
+        Ok(Self { connections, clock, last_answer: Arc::default() })
     }
 
     /// Sends `request` and reads the whole answer.
@@ -218,7 +219,8 @@ impl Client {
             body
         };
         let retry = |error| Delivery::retry(chain(error));
-        let mut response = self.client.post(url.clone()).headers(headers).body(body).send().await.map_err(retry)?;
+        let mut response =
+            self.connections.post(url.clone()).headers(headers).body(body).send().await.map_err(retry)?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(retry)? {

@@ -1,4 +1,4 @@
-//! Findings in a file, one OCSF record a line: what every log shipper can follow.
+//! Findings in a file, one record a line: what every log shipper can follow.
 //!
 //! Invariant: a finding is accepted only after its line is on the disk (`fdatasync`), and every line in the file is
 //! whole: a write that fails is cut off again, and a line torn by a crash is cut off when the file is next opened, since
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::finding::Finding;
 
 use super::Delivery;
-use super::format::ocsf;
+use super::format::Body;
 use super::thread::BlockingSink;
 
 mod file;
@@ -33,12 +33,14 @@ pub struct Config {
     pub max_bytes: u64,
     /// How many moved files are kept, `<path>.1` being the newest.
     pub keep: u32,
+    /// What a record is.
+    pub body: Body,
 }
 
 impl Default for Config {
     fn default() -> Self {
         // A record is about 4 KiB: some 25 000 findings a file.
-        Self { enabled: true, path: "findings.jsonl".into(), max_bytes: 100 << 20, keep: 5 }
+        Self { enabled: true, path: "findings.jsonl".into(), max_bytes: 100 << 20, keep: 5, body: Body::Ocsf }
     }
 }
 
@@ -68,6 +70,7 @@ pub struct JsonLines {
     path: PathBuf,
     max_bytes: u64,
     keep: u32,
+    body: Body,
     /// `None` after a fault: opened (and repaired) again at the next delivery.
     file: Option<File>,
     /// Whether lines have been written and not yet synced.
@@ -82,7 +85,14 @@ impl JsonLines {
     pub fn open(config: &Config, data_dir: &Path) -> std::io::Result<Self> {
         let path = data_dir.join(&config.path);
         let file = file::open(&path)?;
-        Ok(Self { path, max_bytes: config.max_bytes, keep: config.keep, file: Some(file), unsynced: false })
+        Ok(Self {
+            path,
+            max_bytes: config.max_bytes,
+            keep: config.keep,
+            body: config.body,
+            file: Some(file),
+            unsynced: false,
+        })
     }
 
     /// The file.
@@ -148,7 +158,7 @@ impl BlockingSink for JsonLines {
         let mut written = 0;
         let mut fault = None;
         for finding in findings {
-            let appended = ocsf::line(finding).map_err(std::io::Error::from).and_then(|mut line| {
+            let appended = self.body.line(finding).map_err(std::io::Error::from).and_then(|mut line| {
                 line.push(b'\n');
                 self.append(&line)
             });

@@ -59,6 +59,7 @@ impl Redaction {
         finding.entity.value = entity.unwrap_or_else(|| WITHHELD.into());
         let evidence = &mut finding.evidence;
         evidence.addresses.values = evidence.addresses.values.iter().filter_map(|value| address(value)).collect();
+        evidence.within = evidence.within.as_deref().and_then(address);
         evidence.accounts.values = evidence.accounts.values.iter().filter_map(|value| account(value)).collect();
         evidence.networks.retain_mut(|network| match address(&network.value) {
             Some(value) => {
@@ -139,6 +140,7 @@ mod tests {
         finding.entity = Entity { kind: EntityKind::Ip, value: "203.0.113.7".into() };
         finding.evidence.addresses.values = vec!["203.0.113.7".into(), "2001:db8:1:2::/64".into()];
         finding.evidence.networks = vec![Counted { value: "203.0.113.0/24".into(), count: 9 }];
+        finding.evidence.within = Some("2001:db8:1::/48".into());
         finding.evidence.accounts.values = vec!["user_1".into(), "idh_2".into()];
         let at = finding.at;
         let one = Compromised {

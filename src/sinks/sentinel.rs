@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 
 use super::credential::{Credential, Variables};
-use super::http::batch::runs;
+use super::http::encoded::Encoded;
 use super::http::{Answer, Client, Request, Url, url_fault};
 use super::section::{SecretKeys, Section, section, shared_keys};
 use super::{Delivery, Sink};
@@ -159,7 +159,9 @@ impl Sentinel {
             Delivery::Accepted => {}
             Delivery::Retry { after, .. } => return Err(Delivery::Retry { reason, after }),
             // Whatever it is, it is not about the findings.
-            _ => return Err(Delivery::Blocked(reason)),
+            Delivery::Blocked(_) | Delivery::Split(_) | Delivery::Bisect(_) | Delivery::Refused(_) => {
+                return Err(Delivery::Blocked(reason));
+            }
         }
         let given: TokenAnswer = serde_json::from_slice(answer.body())
             // The cause may quote the token.
@@ -187,41 +189,28 @@ impl Sentinel {
 }
 
 fn verdict(answer: &Answer) -> Delivery {
-    match answer.verdict() {
-        Delivery::Blocked(reason) if answer.status() == 403 => Delivery::Blocked(format!(
-            "{reason} (the application needs the role Monitoring Metrics Publisher on the data collection rule; a new \
-             assignment takes up to 30 minutes)"
-        )),
-        other => other,
+    if answer.status() == 403 {
+        return Delivery::Blocked(format!(
+            "{} (the application needs the role Monitoring Metrics Publisher on the data collection rule; a new \
+             assignment takes up to 30 minutes)",
+            answer.reason()
+        ));
     }
+    answer.verdict()
 }
 
 #[async_trait]
 impl Sink for Sentinel {
     async fn deliver(&mut self, findings: &[Finding]) -> Vec<Delivery> {
-        let mut deliveries = vec![Delivery::Accepted; findings.len()];
-        let mut rows = Vec::with_capacity(findings.len());
-        for (finding, delivery) in findings.iter().zip(&mut deliveries) {
-            match row::row(finding) {
-                Ok(row) => rows.push((delivery, row)),
-                Err(error) => *delivery = Delivery::Refused(format!("cannot be written as JSON: {error}")),
-            }
+        let refused = |error| Delivery::Refused(format!("cannot be written as JSON: {error}"));
+        let rows: Vec<_> = findings.iter().map(|finding| row::row(finding).map_err(refused)).collect();
+        let mut rows = Encoded::new(rows, MAX_BODY_BYTES);
+        while let Some(run) = rows.next_run() {
+            let body = [b"[", &rows.joined(run.clone(), b',')[..], b"]"].concat();
+            let delivery = self.post(&body).await.unwrap_or_else(|delivery| delivery);
+            rows.settle(run, &delivery);
         }
-        for run in runs(rows.iter().map(|(_, row)| row.len() + 1), MAX_BODY_BYTES) {
-            let items: Vec<&[u8]> = rows.get(run.clone()).unwrap_or_default().iter().map(|(_, row)| &row[..]).collect();
-            let body = [b"[".as_slice(), &items.join(&b','), b"]"].concat();
-            let result = self.post(&body).await.unwrap_or_else(|delivery| delivery);
-            // The next request would fare no better.
-            let stop = matches!(result, Delivery::Retry { .. } | Delivery::Blocked(_));
-            let until = if stop { rows.len() } else { run.end };
-            for (delivery, _) in rows.iter_mut().take(until).skip(run.start) {
-                **delivery = result.clone();
-            }
-            if stop {
-                break;
-            }
-        }
-        deliveries
+        rows.into_deliveries()
     }
 
     fn last_answer(&self) -> Option<String> {

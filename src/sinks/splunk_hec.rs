@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::credential::{Credential, Variables};
@@ -61,7 +60,7 @@ section! {
         /// Whether to wait until an indexer has written it; the token must have acknowledgement enabled.
         ack: bool = false,
         /// How long, in seconds.
-        ack_timeout_seconds: u64 = 30,
+        ack_timeout_seconds: u64 = 20,
     }
 }
 
@@ -87,9 +86,10 @@ impl Section for Config {
         if self.scheme.is_empty() || !self.scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             faults.push("scheme: must be one word: Splunk, Bearer".into());
         }
-        // Together with the request itself it must stay below what the dispatcher waits.
-        if self.ack && !(1..=45).contains(&self.ack_timeout_seconds) {
-            faults.push("ack_timeout_seconds: must be from 1 to 45".into());
+        // The dispatcher gives up on a sink after a minute.
+        let together = self.ack_timeout_seconds.saturating_add(self.timeout_seconds);
+        if self.ack && (self.ack_timeout_seconds == 0 || together > 55) {
+            faults.push("ack_timeout_seconds: must be at least 1, and with timeout_seconds at most 55".into());
         }
         faults
     }
@@ -108,9 +108,9 @@ pub struct SplunkHec {
     cookies: BTreeMap<String, String>,
 }
 
-/// What is posted for one finding.
+/// What is posted around the record of one finding.
 #[derive(Serialize)]
-struct Event<'a> {
+struct Envelope<'a> {
     /// Seconds.
     time: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,7 +119,6 @@ struct Event<'a> {
     sourcetype: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<&'a str>,
-    event: Box<RawValue>,
     fields: Fields<'a>,
 }
 
@@ -156,13 +155,12 @@ impl SplunkHec {
     fn event(&self, finding: &Finding) -> serde_json::Result<Vec<u8>> {
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of this millennium fit in 52 bits")]
         let time = finding.at.0 as f64 / 1000.0;
-        serde_json::to_vec(&Event {
+        let mut event = serde_json::to_vec(&Envelope {
             time,
             host: self.config.host.as_deref(),
             source: &self.config.source,
             sourcetype: &self.config.sourcetype,
             index: self.config.index.as_deref(),
-            event: serde_json::from_slice(&self.config.body.line(finding)?)?,
             fields: Fields {
                 finding_uid: finding.finding_id,
                 lifecycle: finding.lifecycle.as_str(),
@@ -170,7 +168,13 @@ impl SplunkHec {
                 rule: finding.rule.as_str(),
                 tenant: &finding.tenant.0,
             },
-        })
+        })?;
+        // The record is JSON already: it takes the place of the closing brace.
+        event.pop();
+        event.extend_from_slice(b",\"event\":");
+        event.extend(self.config.body.line(finding)?);
+        event.push(b'}');
+        Ok(event)
     }
 
     async fn post(&mut self, url: &Url, body: Vec<u8>) -> Result<Answer, Delivery> {
@@ -209,14 +213,14 @@ impl SplunkHec {
         let url = self.events.clone();
         let answer = self.post(&url, body).await?;
         let reply = Reply::read(answer.body());
-        match reply.verdict(answer.status(), answer.reason()).unwrap_or_else(|| answer.verdict()) {
-            Delivery::Accepted if self.config.ack => match reply.ack_id {
-                Some(id) => Ok(Some(id)),
-                None => Err(Delivery::Blocked("answered without ackId: the token has no acknowledgement".into())),
-            },
-            Delivery::Accepted => Ok(None),
-            refused => Err(refused),
+        let verdict = reply.verdict(answer.status(), answer.reason()).unwrap_or_else(|| answer.verdict());
+        if verdict != Delivery::Accepted {
+            return Err(verdict);
         }
+        if self.config.ack && reply.ack_id.is_none() {
+            return Err(Delivery::Blocked("answered without ackId: the token has no acknowledgement".into()));
+        }
+        Ok(reply.ack_id.filter(|_| self.config.ack))
     }
 
     /// Asks until all of `pending` are written or time is up; leaves in it what is not.
@@ -234,7 +238,11 @@ impl SplunkHec {
                     pending.retain(|id| !acks.contains(id));
                 }
                 Delivery::Retry { .. } => {}
-                refused => return Err(refused),
+                // Nor does a 400 say that an event is bad: it was taken.
+                Delivery::Blocked(_) | Delivery::Split(_) | Delivery::Bisect(_) | Delivery::Refused(_) => {
+                    let reason = format!("the question for acknowledgements: {}", answer.reason());
+                    return Err(Delivery::Blocked(reason));
+                }
             }
             if !pending.is_empty() {
                 tokio::time::sleep(ACK_INTERVAL).await;

@@ -1,4 +1,4 @@
-//! Webhooks: signed by Standard Webhooks or by a plain HMAC header, or in the form that Slack, `PagerDuty`, Datadog, Sumo
+//! Webhooks: signed by Standard Webhooks or by a plain HMAC header, or in the form that Slack, PagerDuty, Datadog, Sumo
 //! Logic and Panther take.
 //!
 //! Invariant: the id of a delivery is the id of the revision, so it is the same at every try; the time and the signature
@@ -6,38 +6,32 @@
 //!
 //! Not here: what each receiver's body looks like (`bodies`), signatures (`sign`).
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::credential::{Credential, Variables};
-use super::format::{Body, is_afterword};
-use super::http::batch::runs;
-use super::http::{Answer, Client, Request, Url, url_fault};
+use super::format::Body;
+use super::http::{Client, Url, url_fault};
 use super::section::{SecretKeys, Section, section, shared_keys};
 use super::{Delivery, Sink};
-use crate::clock::{Clock, Stopwatch};
-use crate::finding::{Finding, Lifecycle, Severity};
+use crate::clock::Clock;
+use crate::finding::Finding;
 use crate::secret::Secret;
 
 mod bodies;
+mod each;
 mod sign;
+mod together;
+
+use each::Message;
+use together::Log;
 
 /// Below it the least of a finding does not fit.
 const MIN_BYTES: usize = 8192;
-/// Datadog's limit for one log, and above that of most.
-const MAX_BYTES: usize = 1_000_000;
-/// Of one request with many findings: Sumo Logic recommends 1 MB, Datadog takes 5.
-const MAX_BODY_BYTES: usize = 1_000_000;
-/// The dispatcher waits a minute for a batch; no request about a finding is begun that could end after this.
-const MAX_DELIVERY: Duration = Duration::from_secs(55);
-/// Findings whose last posted severity is remembered. When there are more, all are forgotten, and each of those still open
-/// is posted once more.
-const MAX_POSTED: usize = 10_000;
+/// What Panther takes in one request, with room for headers; Datadog takes 1 MB for one log.
+const MAX_BYTES: usize = 450_000;
 
 section! {
     /// `[[sinks.webhook]]`
@@ -154,8 +148,7 @@ pub struct Webhook {
     clock: Clock,
     secret: Option<Credential>,
     url: Option<Credential>,
-    /// The severity last posted of a finding, for receivers that are people.
-    posted: HashMap<Uuid, Severity>,
+    posted: each::Posted,
 }
 
 impl Webhook {
@@ -173,7 +166,7 @@ impl Webhook {
             return Err(format!("the URL that url_env or url_file names: {what}"));
         }
         let client = Client::new(&config.http(), clock.clone())?;
-        Ok(Self { config: config.clone(), client, clock, secret, url, posted: HashMap::new() })
+        Ok(Self { config: config.clone(), client, clock, secret, url, posted: each::Posted::default() })
     }
 
     /// Where to, now: the file may have been renewed.
@@ -191,153 +184,11 @@ impl Webhook {
         Ok((url, secret))
     }
 
-    /// One request about each of `findings`, until one says that the next would fare no better.
-    async fn deliver_each(&mut self, findings: &[Finding]) -> Vec<Delivery> {
-        let watch = Stopwatch::start();
-        let mut deliveries = Vec::with_capacity(findings.len());
-        for finding in findings {
-            if !deliveries.is_empty() && watch.elapsed() + self.config.http().timeout > MAX_DELIVERY {
-                break;
-            }
-            let delivery = if self.is_news(finding) { self.deliver_one(finding).await } else { Delivery::Accepted };
-            let stop = matches!(delivery, Delivery::Retry { .. } | Delivery::Blocked(_));
-            if delivery == Delivery::Accepted {
-                self.remember(finding);
-            }
-            deliveries.push(delivery.clone());
-            if stop {
-                deliveries.resize(findings.len(), delivery);
-            }
-            if deliveries.len() == findings.len() {
-                break;
-            }
-        }
-        deliveries.resize(findings.len(), Delivery::retry("the receiver is slow, and its turn did not come"));
-        deliveries
-    }
-
-    async fn deliver_one(&mut self, finding: &Finding) -> Delivery {
-        match self.request_about(finding).await {
-            Ok(answer) => answer.verdict(),
-            Err(delivery) => delivery,
-        }
-    }
-
-    async fn request_about(&mut self, finding: &Finding) -> Result<Answer, Delivery> {
-        let (url, url_secret) = self.target().await?;
-        let secret = match &mut self.secret {
-            Some(secret) => secret.current().await,
-            None => Secret::new(""),
-        };
-        let config = &self.config;
-        let body = match config.preset {
-            Preset::Slack => bodies::slack(finding),
-            Preset::Pagerduty => bodies::pagerduty(finding, &secret, config.body, config.max_bytes),
-            _ => bodies::envelope(finding, config.body, config.max_bytes),
-        };
-        let body = body.map_err(not_json)?.ok_or_else(|| too_large(config.max_bytes))?;
-        let headers = match config.preset {
-            Preset::Standard => {
-                sign::standard(&secret, finding.revision_id, self.clock.now(), &body).map_err(Delivery::Blocked)?
-            }
-            Preset::Hmac => {
-                let name = config.header.clone().unwrap_or_else(|| "X-Hub-Signature-256".to_owned());
-                vec![(name, sign::hex(&secret, &body))]
-            }
-            _ => Vec::new(),
-        };
-        let mut request = Request::post(&url, "application/json", body);
-        for (name, value) in headers {
-            request = request.header(&name, &value)?;
-        }
-        if config.preset == Preset::Pagerduty {
-            request = request.body_holds(&secret);
-        }
-        if let Some(secret) = &url_secret {
-            request = request.body_holds(secret);
-        }
-        self.client.post(request).await
-    }
-
-    /// All of `findings` in as few requests as fit.
-    async fn deliver_together(&mut self, findings: &[Finding]) -> Vec<Delivery> {
-        let now = self.clock.now();
-        let (body, max_bytes, preset) = (self.config.body, self.config.max_bytes, self.config.preset);
-        let item = |finding: &Finding| match preset {
-            Preset::Datadog => bodies::datadog(finding, body, max_bytes, now),
-            _ => body.line_within(finding, max_bytes),
-        };
-        let mut deliveries = vec![Delivery::Accepted; findings.len()];
-        let mut items = Vec::with_capacity(findings.len());
-        for (finding, delivery) in findings.iter().zip(&mut deliveries) {
-            match item(finding).map_err(not_json).and_then(|item| item.ok_or_else(|| too_large(max_bytes))) {
-                Ok(item) => items.push((delivery, item)),
-                Err(refused) => *delivery = refused,
-            }
-        }
-        for run in runs(items.iter().map(|(_, item)| item.len() + 1), MAX_BODY_BYTES) {
-            let lines: Vec<&[u8]> =
-                items.get(run.clone()).unwrap_or_default().iter().map(|(_, item)| &item[..]).collect();
-            let result = self.post_together(&lines).await;
-            let stop = matches!(result, Delivery::Retry { .. } | Delivery::Blocked(_));
-            let until = if stop { items.len() } else { run.end };
-            for (delivery, _) in items.iter_mut().take(until).skip(run.start) {
-                **delivery = result.clone();
-            }
-            if stop {
-                break;
-            }
-        }
-        deliveries
-    }
-
-    async fn post_together(&mut self, items: &[&[u8]]) -> Delivery {
-        let sent = async {
-            let (url, url_secret) = self.target().await?;
-            let (kind, body) = if self.config.preset == Preset::Datadog {
-                ("application/json", [b"[".as_slice(), &items.join(&b','), b"]"].concat())
-            } else {
-                ("application/x-ndjson", items.join(&b'\n'))
-            };
-            let mut request = Request::post(&url, kind, body);
-            if let Some(secret) = &mut self.secret {
-                let named = self.config.header.as_deref().filter(|_| self.config.preset != Preset::Datadog);
-                let name = named.unwrap_or("DD-API-KEY");
-                request = request.secret_header(name, "", &secret.current().await)?;
-            }
-            if let Some(secret) = &url_secret {
-                request = request.body_holds(secret);
-            }
-            self.client.post(request).await
-        };
-        match sent.await {
-            Ok(answer) => answer.verdict(),
-            Err(delivery) => delivery,
-        }
-    }
-
-    /// Whether a person wants to hear of this revision: of the first, of those that are worse than what was posted, and of
-    /// what comes to light when all seems over. After a restart, which forgets what was posted, the next update of a finding that is still open is posted again.
-    fn is_news(&self, finding: &Finding) -> bool {
-        if self.config.preset != Preset::Slack {
-            return true;
-        }
-        if is_afterword(finding) {
-            return true;
-        }
-        match (finding.lifecycle, self.posted.get(&finding.finding_id)) {
-            (Lifecycle::Opened, _) | (Lifecycle::Updated, None) => true,
-            (Lifecycle::Closed, None) => false,
-            (Lifecycle::Updated | Lifecycle::Closed, Some(posted)) => finding.severity > *posted,
-        }
-    }
-
-    fn remember(&mut self, finding: &Finding) {
-        if self.config.preset == Preset::Slack {
-            if self.posted.len() >= MAX_POSTED && !self.posted.contains_key(&finding.finding_id) {
-                self.posted.clear();
-            }
-            self.posted.insert(finding.finding_id, finding.severity);
+    /// The secret, now.
+    async fn secret(&mut self) -> Option<Secret> {
+        match &mut self.secret {
+            Some(secret) => Some(secret.current().await),
+            None => None,
         }
     }
 }
@@ -346,8 +197,12 @@ impl Webhook {
 impl Sink for Webhook {
     async fn deliver(&mut self, findings: &[Finding]) -> Vec<Delivery> {
         match self.config.preset {
-            Preset::Standard | Preset::Hmac | Preset::Slack | Preset::Pagerduty => self.deliver_each(findings).await,
-            Preset::Datadog | Preset::Sumo | Preset::Panther => self.deliver_together(findings).await,
+            Preset::Standard => self.deliver_each(findings, Message::Standard).await,
+            Preset::Hmac => self.deliver_each(findings, Message::Hmac).await,
+            Preset::Slack => self.deliver_each(findings, Message::Slack).await,
+            Preset::Pagerduty => self.deliver_each(findings, Message::Pagerduty).await,
+            Preset::Datadog => self.deliver_together(findings, Log::Datadog).await,
+            Preset::Sumo | Preset::Panther => self.deliver_together(findings, Log::Lines).await,
         }
     }
 
@@ -356,12 +211,13 @@ impl Sink for Webhook {
     }
 }
 
-fn not_json(error: serde_json::Error) -> Delivery {
-    Delivery::Refused(format!("cannot be written as JSON: {error}"))
-}
-
-fn too_large(max_bytes: usize) -> Delivery {
-    Delivery::Refused(format!("does not fit into {max_bytes} bytes (max_bytes)"))
+/// `encoded`, or why it cannot be sent.
+fn written(encoded: serde_json::Result<Option<Vec<u8>>>, max_bytes: usize) -> Result<Vec<u8>, Delivery> {
+    match encoded {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(Delivery::Refused(format!("does not fit into {max_bytes} bytes (max_bytes)"))),
+        Err(error) => Err(Delivery::Refused(format!("cannot be written as JSON: {error}"))),
+    }
 }
 
 #[cfg(test)]

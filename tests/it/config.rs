@@ -17,7 +17,7 @@ fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
 fn faults(file: Option<PathBuf>, variables: &[(&str, &str)]) -> Vec<String> {
     let flags = Flags { config: file, ..Flags::default() };
     let environment = Environment::of(variables.iter().copied());
-    match config::load(&flags, &environment, Need::Nothing) {
+    match config::load(&flags, &environment, Need::Sinks) {
         Ok(_) => Vec::new(),
         Err(faults) => faults.to_string().lines().map(str::to_owned).collect(),
     }
@@ -323,7 +323,7 @@ fn faults_of_sinks_stand_under_their_own_keys_and_their_secrets_are_found() {
     let (_dir, path) =
         file("[[sinks.splunk_hec]]\nname = \"a\"\nurl = \"https://h\"\ntoken_env = \"AUTHSPIKE_SECRET_A\"\n");
     let flags = Flags { config: Some(path), ..Flags::default() };
-    let loaded = config::load(&flags, &Environment::of([("AUTHSPIKE_SECRET_A", "geheim\n")]), Need::Nothing).unwrap();
+    let loaded = config::load(&flags, &Environment::of([("AUTHSPIKE_SECRET_A", "geheim\n")]), Need::Sinks).unwrap();
     assert_eq!(loaded.secrets.sinks["AUTHSPIKE_SECRET_A"].expose(), "geheim");
     assert!(!format!("{loaded:?}").contains("geheim"));
 }

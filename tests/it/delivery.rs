@@ -32,7 +32,7 @@ const DEADLINE: Duration = Duration::from_mins(1);
 const FINDINGS: u128 = 100;
 const REVISIONS: u32 = 5;
 
-fn revision(finding: u128, revision: u32) -> Finding {
+pub(crate) fn revision(finding: u128, revision: u32) -> Finding {
     let finding_id = Uuid::from_u128(finding);
     let lifecycle = match revision {
         1 => Lifecycle::Opened,
@@ -43,7 +43,7 @@ fn revision(finding: u128, revision: u32) -> Finding {
 }
 
 /// One sink over a store of its own, on a clock that runs as fast as it is moved.
-struct Way {
+pub(crate) struct Way {
     directory: tempfile::TempDir,
     config: Config,
     store: Store,
@@ -55,12 +55,16 @@ struct Way {
 
 impl Way {
     fn to(faulty: &Faulty, keys: &str) -> Self {
-        let section = format!(
-            "[sinks.stdout]\nenabled = false\n[sinks.jsonl]\nenabled = false\n[[sinks.splunk_hec]]\nname = \"siem\"\n\
-             url = \"{}\"\ntoken_env = \"T\"\ntimeout_seconds = 1\n{keys}",
+        Self::with(&format!(
+            "[[sinks.splunk_hec]]\nname = \"siem\"\nurl = \"{}\"\ntoken_env = \"T\"\ntimeout_seconds = 1\n{keys}",
             faulty.url()
-        );
-        let config = authspike::config::parse("test", &section).unwrap().sinks;
+        ))
+    }
+
+    /// By a section of one sink called `siem`.
+    pub(crate) fn with(section: &str) -> Self {
+        let text = format!("[sinks.stdout]\nenabled = false\n[sinks.jsonl]\nenabled = false\n{section}");
+        let config = authspike::config::parse("test", &text).unwrap().sinks;
         Self::open(tempfile::tempdir().unwrap(), config, Clock::held(START))
     }
 
@@ -81,7 +85,7 @@ impl Way {
         Self { directory, config, store, clock, wake, shutdown, task }
     }
 
-    async fn put(&self, findings: Vec<Finding>) {
+    pub(crate) async fn put(&self, findings: Vec<Finding>) {
         let recipients = vec![Recipient { sink: "siem".into(), route: sinks::route::Route::ALL }];
         let now = self.clock.now();
         self.store.write(move |tx| outbox::enqueue(tx, &recipients, &findings, now, &Bounds::default())).await.unwrap();
@@ -89,14 +93,14 @@ impl Way {
     }
 
     /// Everything that each fault has to cope with.
-    async fn put_all(&self) {
+    pub(crate) async fn put_all(&self) {
         for number in 1..=REVISIONS {
             self.put((1..=FINDINGS).map(|finding| revision(finding, number)).collect()).await;
         }
     }
 
     /// Lets time pass, `step` at a time, until `done`.
-    async fn pass(&self, step: Duration, what: &str, mut done: impl FnMut() -> bool) {
+    pub(crate) async fn pass(&self, step: Duration, what: &str, mut done: impl FnMut() -> bool) {
         let watch = Stopwatch::start();
         while !done() {
             assert!(watch.elapsed() < DEADLINE, "waited in vain for {what}: {:?}", self.figures().await);
@@ -106,11 +110,11 @@ impl Way {
         }
     }
 
-    async fn figures(&self) -> outbox::Figures {
+    pub(crate) async fn figures(&self) -> outbox::Figures {
         Outbox::new(self.store.clone()).figures("siem").await.unwrap()
     }
 
-    async fn until_delivered(&self) {
+    pub(crate) async fn until_delivered(&self) {
         let store = self.store.clone();
         let pending = || {
             let sinks = store.read(inspect::sinks).unwrap();
@@ -119,7 +123,11 @@ impl Way {
         self.pass(Duration::from_secs(3), "everything to be delivered", pending).await;
     }
 
-    fn standing(&self) -> (String, Option<String>) {
+    pub(crate) fn dead(&self) -> Vec<inspect::Entry> {
+        self.store.read(|connection| inspect::list(connection, &Filter::dead(10))).unwrap()
+    }
+
+    pub(crate) fn standing(&self) -> (String, Option<String>) {
         let sinks = self.store.read(inspect::sinks).unwrap();
         sinks.into_iter().next().map(|sink| (sink.state, sink.reason)).unwrap_or_default()
     }
@@ -134,7 +142,7 @@ impl Way {
         Self::open(directory, config, clock)
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         tokio::time::timeout(DEADLINE, self.task).await.unwrap().unwrap();
     }
@@ -165,6 +173,7 @@ fn count(faulty: &Faulty, expected: usize) -> Count {
 }
 
 /// One fault: everything is put in while `mode` lasts, which is until so many requests met it; then all is well.
+#[expect(clippy::print_stdout, reason = "a row of the table that the test prints")]
 async fn through(name: &str, mode: Mode, keys: &str, requests: usize) -> Count {
     let expected = usize::try_from(FINDINGS).unwrap() * usize::try_from(REVISIONS).unwrap();
     let faulty = Faulty::start();
@@ -354,6 +363,54 @@ async fn only_the_right_authority_is_believed() {
     assert_eq!(faulty.taken().len(), 1);
 }
 
+/// OpenSSL's own server, which demands a certificate of its authority and prints what it was sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn our_own_certificate_is_shown_to_whoever_demands_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = certificates(directory.path());
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let heard = path.join("heard");
+    let server = std::process::Command::new("openssl")
+        .args(["s_server", "-quiet", "-cert", "server.pem", "-key", "server.key", "-CAfile", "ca.pem", "-Verify", "2"])
+        .args(["-verify_return_error", "-accept", &format!("127.0.0.1:{port}")])
+        .current_dir(&path)
+        // At the end of its input it would end each conversation.
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::fs::File::create(&heard).unwrap())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let _server = Ended(server);
+    let section = |more: &str| {
+        format!(
+            "[[sinks.splunk_hec]]\nname = \"siem\"\nurl = \"https://127.0.0.1:{port}\"\ntoken_env = \"T\"\n\
+             timeout_seconds = 1\nca_file = \"{}\"\n{more}",
+            path.join("ca.pem").display()
+        )
+    };
+    let (certificate, key) = (path.join("client.pem"), path.join("client.key"));
+    let ours = format!("client_cert_file = \"{}\"\nclient_key_file = \"{}\"\n", certificate.display(), key.display());
+    for (more, is_heard) in [("", false), (ours.as_str(), true)] {
+        let way = Way::with(&section(more));
+        way.put(vec![revision(1, 1)]).await;
+        // It never answers as HTTP does, so nothing is ever delivered.
+        way.pass(Duration::from_millis(200), "tries", || way.standing().0 == "open").await;
+        way.stop().await;
+        let said = String::from_utf8_lossy(&std::fs::read(&heard).unwrap()).into_owned();
+        assert_eq!(said.contains("POST /services/collector/event"), is_heard, "{said:?}");
+    }
+}
+
+/// Ends with its test, however that ends.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The built binary, killed at every step between the commit of a finding and the record of its delivery.
 #[test]
 fn kill_9_at_every_step_of_the_way_out_loses_nothing() {
@@ -437,4 +494,31 @@ fn with_a_damaged_database_it_says_so_and_runs() {
         200
     );
     assert!(instance.terminate().success());
+}
+
+#[test]
+fn a_sink_that_hangs_holds_up_neither_detection_nor_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let faulty = Faulty::start();
+    faulty.set(Mode::Hang);
+    let file = directory.path().join("authspike.toml");
+    let section = format!("[[sinks.splunk_hec]]\nname = \"siem\"\nurl = \"{}\"\ntoken_env = \"T\"\n", faulty.url());
+    std::fs::write(&file, section).unwrap();
+    let variables = [("AUTHSPIKE_CONFIG", file.to_str().unwrap()), ("T", "token")];
+    let instance = Instance::start_with(&directory.path().join("data"), &variables);
+    let first = simulated(&["--lockout", "0", "--for", "3h", "--users", "20000", "--attack", "guessing:at=1h"]);
+    assert_eq!(instance.attempts(&first).unwrap().0, 200);
+    instance.settle();
+    until("the sink to hang", || (faulty.requests() > 0).then_some(()));
+    let (before, watch) = (instance.findings().len(), Stopwatch::start());
+    // While it hangs: five hours of traffic with an attack in them, judged and delivered to the file.
+    let traffic =
+        simulated(&["--lockout", "0", "--for", "5h", "--users", "20000", "--attack", "stuffing:at=2h,hits=2"]);
+    assert_eq!(instance.attempts(&traffic).unwrap().0, 200);
+    instance.settle();
+    println!("{} revisions more in {:?} beside a sink that hangs", instance.findings().len() - before, watch.elapsed());
+    assert!(instance.findings().len() > before, "{before}");
+    assert_eq!(faulty.taken(), []);
+    assert_eq!(instance.metric("authspike_log_lag_records{partition=\"0\"}"), 0.0);
+    instance.kill();
 }

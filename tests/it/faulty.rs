@@ -196,7 +196,6 @@ fn react(stream: &mut impl Write, shared: &Shared, mode: Mode, body: &[u8]) -> s
     let findings = findings(body);
     let take = || shared.taken.lock().unwrap().extend(findings.iter().cloned());
     match mode {
-        Mode::Well | Mode::Refuse | Mode::ResetMidBody => {}
         Mode::Hang => {
             std::thread::sleep(Duration::from_secs(5));
             return Ok(false);
@@ -223,7 +222,7 @@ fn react(stream: &mut impl Write, shared: &Shared, mode: Mode, body: &[u8]) -> s
             answer(stream, 413, "", "too large")?;
             return Ok(true);
         }
-        Mode::Poison(_) | Mode::AtMost(_) => {}
+        Mode::Well | Mode::Refuse | Mode::ResetMidBody | Mode::Poison(_) | Mode::AtMost(_) => {}
         Mode::Held => {
             take();
             drop(shared.held.lock().unwrap());
@@ -276,22 +275,23 @@ fn findings(body: &[u8]) -> Vec<Taken> {
         .collect()
 }
 
-/// An authority (`ca.pem`), a certificate it signed for 127.0.0.1 (`server.pem`, `server.key`), and one of a stranger
-/// (`other.pem`).
+/// An authority (`ca.pem`), what it signed for 127.0.0.1 (`server.pem`, `server.key`) and for us (`client.pem`,
+/// `client.key`), and a stranger's (`other.pem`).
 pub fn certificates(directory: &Path) -> PathBuf {
     let run = |arguments: &[&str]| {
         let output = Command::new("openssl").args(arguments).current_dir(directory).output();
         let output = output.unwrap_or_else(|error| panic!("openssl is needed for the tests of TLS: {error}"));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
-    let new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
-    for (name, subject) in [("ca", "/CN=authority of a test"), ("other", "/CN=a stranger")] {
-        run(&[&new[..], &["-subj", subject, "-keyout", &format!("{name}.key"), "-out", &format!("{name}.pem")]]
-            .concat());
-    }
-    let server =
-        ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"];
-    let files = ["-CA", "ca.pem", "-CAkey", "ca.key", "-keyout", "server.key", "-out", "server.pem"];
-    run(&[&new[..], &server, &files].concat());
+    let new = |name: &str, subject: &str, more: &[&str]| {
+        let key = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
+        let files = ["-subj", subject, "-keyout", &format!("{name}.key"), "-out", &format!("{name}.pem")];
+        run(&[&key[..], &files, more].concat());
+    };
+    let signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "basicConstraints=CA:FALSE"];
+    new("ca", "/CN=authority of a test", &[]);
+    new("other", "/CN=a stranger", &[]);
+    new("server", "/CN=127.0.0.1", &[&signed[..], &["-addext", "subjectAltName=IP:127.0.0.1"]].concat());
+    new("client", "/CN=authspike", &[&signed[..], &["-addext", "extendedKeyUsage=clientAuth"]].concat());
     directory.to_owned()
 }

@@ -210,5 +210,11 @@ proptest! {
         prop_assert_eq!(&read.extension["externalId"], &finding.finding_id.to_string());
         prop_assert_eq!(&read.extension["cs4"], &finding.revision_id.to_string());
         prop_assert_eq!(&read.header[3], finding.rule.as_str());
+        // Cut to what a small receiver takes, it still says which finding and revision it is.
+        let short = cef::line_within(&finding, 1400);
+        prop_assert!(short.len() <= 1400, "{} bytes", short.len());
+        let read = judges::cef(&short).map_err(TestCaseError::fail)?;
+        prop_assert_eq!(&read.extension["externalId"], &finding.finding_id.to_string());
+        prop_assert_eq!(&read.extension["cs4"], &finding.revision_id.to_string());
     }
 }

@@ -8,14 +8,17 @@ mod access;
 mod brokers;
 mod client;
 mod cluster;
+mod crashes;
 mod edges;
 mod equality;
 mod fleet;
 mod jars;
 mod leash;
 mod protocols;
+mod scaling;
 mod security;
 mod settings;
+mod skew;
 mod smoke;
 
 #[allow(unused_imports, reason = "the fixture's whole vocabulary, whichever of it the tests use today")]

@@ -74,7 +74,7 @@ impl Instance {
             let mut line = String::new();
             assert!(log.read_line(&mut line).unwrap() > 0, "it ended before it listened: {seen}");
             seen += &line;
-            let fields: Value = serde_json::from_str(&line).unwrap();
+            let fields: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no line of its log: {line}"));
             if fields["message"] == "listening" {
                 ingest = fields["ingest"].as_str().and_then(|addr| addr.parse().ok());
                 admin = fields["admin"].as_str().and_then(|addr| addr.parse().ok());
@@ -163,14 +163,24 @@ impl Instance {
 
     /// Ends it without warning.
     pub fn kill(mut self) {
+        self.kill_now();
+    }
+
+    /// The same where it is replaced by another in its place.
+    pub fn kill_now(&mut self) {
         // It may be dead already.
         let _ = self.child.kill();
         self.child.wait().unwrap();
     }
 
     /// Asks it to end, and waits.
-    pub fn terminate(mut self) -> ExitStatus {
+    pub fn terminate(self) -> ExitStatus {
         self.signal("TERM");
+        self.wait()
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
 

@@ -1,8 +1,9 @@
 //! Syslog, received by rsyslog: every transport, what it wrote read back, and what must not count as delivered.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use authspike::sinks::{Delivery, Outlet};
 use openssl::ssl::{SslAcceptor, SslFiletype, SslMethod};
 use serde_json::Value;
 
-use crate::judges;
+use crate::judges::{self, Cef};
 use crate::ocsf::{FIXTURES, faults, fixture};
 use crate::stub::{Certificates, reasons, sink};
-use crate::support::until;
+use crate::support::{Instance, simulated, until};
 
 /// An rsyslog with an input for each transport, which writes what it read as JSON. It ends with this value.
 struct Rsyslog {
@@ -89,6 +90,14 @@ impl Rsyslog {
         this
     }
 
+    /// Ends it in order (what it has read and not written yet would die with it, which is not ours to prevent); everything
+    /// that it wrote.
+    fn end(mut self) -> Vec<Value> {
+        let terminate = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
+        assert!(terminate.success() && self.child.wait().unwrap().success());
+        self.written()
+    }
+
     fn written(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.directory.path().join("read.ndjson")).unwrap_or_default();
         // What is being written may lack its end.
@@ -119,7 +128,7 @@ fn syslog(port: u16, keys: &str) -> Outlet {
     sink(&section, &[]).unwrap()
 }
 
-fn pem(key: &str, path: PathBuf) -> String {
+fn pem(key: &str, path: &Path) -> String {
     format!("{key} = \"{}\"\n", path.display())
 }
 
@@ -137,10 +146,10 @@ async fn rsyslog_reads_every_field_over_every_transport() {
     let certificates = Certificates::make();
     let rsyslog = Rsyslog::start(&certificates, Ports::pick());
     let Ports { udp, tcp, tls, mutual } = rsyslog.ports;
-    let ca = pem("ca_file", certificates.path("ca.pem"));
+    let ca = pem("ca_file", &certificates.path("ca.pem"));
     let client = ca.clone()
-        + &pem("client_cert_file", certificates.path("client.pem"))
-        + &pem("client_key_file", certificates.path("client.key"));
+        + &pem("client_cert_file", &certificates.path("client.pem"))
+        + &pem("client_key_file", &certificates.path("client.key"));
     let newline = "transport = \"tcp\"\nframing = \"newline\"\n";
     let ways = [
         ("udp", udp, "transport = \"udp\"\n"),
@@ -220,11 +229,11 @@ async fn nothing_is_sent_to_a_stranger_and_nothing_counts_that_was_not_read() {
     let certificates = Certificates::make();
     let ports = Ports::pick();
     let rsyslog = Rsyslog::start(&certificates, ports);
-    let ca = pem("ca_file", certificates.path("ca.pem"));
+    let ca = pem("ca_file", &certificates.path("ca.pem"));
     // The system's authorities, and somebody else's, know nothing of ours.
     let system = refused(&mut syslog(ports.tls, "")).await;
     assert!(system.contains("certificate"), "{system}");
-    let stranger = refused(&mut syslog(ports.tls, &pem("ca_file", certificates.path("stranger.pem")))).await;
+    let stranger = refused(&mut syslog(ports.tls, &pem("ca_file", &certificates.path("stranger.pem")))).await;
     assert!(stranger.contains("certificate"), "{stranger}");
     // In TLS 1.3 a client that is not believed learns that only after it has sent.
     let nobody = refused(&mut syslog(ports.mutual, &ca)).await;
@@ -288,7 +297,7 @@ async fn a_certificate_for_another_name_is_not_believed() {
     let listener = TcpListener::bind("127.0.0.2:0").unwrap();
     let address = listener.local_addr().unwrap();
     let serving = std::thread::spawn(move || acceptor.accept(listener.accept().unwrap().0).is_err());
-    let ca = pem("ca_file", certificates.path("ca.pem"));
+    let ca = pem("ca_file", &certificates.path("ca.pem"));
     let mut outlet = sink(&format!("[[syslog]]\nname = \"s\"\naddress = \"{address}\"\n{ca}"), &[]).unwrap();
     let reason = refused(&mut outlet).await;
     assert!(reason.contains("IP address mismatch"), "{reason}");
@@ -313,7 +322,7 @@ async fn a_cut_off_tls_connection_confirms_nothing() {
             }
         }
     });
-    let mut outlet = syslog(port, &pem("ca_file", certificates.path("ca.pem")));
+    let mut outlet = syslog(port, &pem("ca_file", &certificates.path("ca.pem")));
     let cut = refused(&mut outlet).await;
     assert!(cut.contains("not confirmed"), "{cut}");
     assert_eq!(reasons(&outlet.sink.deliver(&findings()).await), [""; 0]);
@@ -325,7 +334,7 @@ async fn a_connection_that_is_kept_notices_a_receiver_that_went_away() {
     let certificates = Certificates::make();
     let ports = Ports::pick();
     let rsyslog = Rsyslog::start(&certificates, ports);
-    let ca = pem("ca_file", certificates.path("ca.pem"));
+    let ca = pem("ca_file", &certificates.path("ca.pem"));
     let mut outlet = syslog(ports.tls, &(ca + "confirm = false\n"));
     assert_eq!(reasons(&outlet.sink.deliver(&findings()).await), [""; 0]);
     assert_eq!(rsyslog.read(0, 4).len(), 4);
@@ -348,4 +357,73 @@ async fn nobody_listening_is_noticed_even_on_udp_and_what_is_too_long_says_so() 
     let mut outlet = syslog(port, "transport = \"udp\"\npayload = \"ocsf\"\n");
     let deliveries = outlet.sink.deliver(&[wide]).await;
     assert_eq!(reasons(&deliveries), ["refused: does not fit into 8192 bytes (max_bytes)"]);
+}
+
+/// Detector, outbox, TLS and receiver together, both of which die in between.
+#[test]
+fn what_a_running_instance_finds_arrives_in_order_though_it_and_the_receiver_die() {
+    let certificates = Certificates::make();
+    let ports = Ports::pick();
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("authspike.toml");
+    let text = format!(
+        "[[sinks.syslog]]\nname = \"siem\"\naddress = \"localhost:{}\"\n{}",
+        ports.tls,
+        pem("ca_file", &certificates.path("ca.pem"))
+    );
+    std::fs::write(&config, text).unwrap();
+    let variables = [("AUTHSPIKE_CONFIG", config.to_str().unwrap())];
+    let traffic =
+        simulated(&["--for", "6h", "--users", "30000", "--attack", "stuffing:at=1h", "--attack", "guessing:at=3h"]);
+    let lines: Vec<&str> = traffic.lines().collect();
+    let quarters: Vec<&[&str]> = lines.chunks(lines.len().div_ceil(4)).collect();
+
+    let mut arrived = Vec::new();
+    let mut rsyslog = Rsyslog::start(&certificates, ports);
+    let mut instance = Instance::start_with(directory.path(), &variables);
+    for (number, part) in quarters.iter().enumerate() {
+        match number {
+            1 => {
+                arrived.extend(rsyslog.end());
+                rsyslog = Rsyslog::start(&certificates, ports);
+            }
+            2 => {
+                instance.kill();
+                instance = Instance::start_with(directory.path(), &variables);
+            }
+            _ => {}
+        }
+        for batch in part.chunks(5000) {
+            assert_eq!(instance.attempts(&batch.join("\n")).unwrap().0, 200);
+        }
+    }
+    instance.settle();
+    until("everything to be sent", || (instance.metric("authspike_outbox_depth{sink=\"siem\"}") == 0.0).then_some(()));
+    let found = instance.findings();
+    assert!(found.len() >= 4, "{found:?}");
+    until("rsyslog to write it all", || {
+        let revisions = revisions(arrived.iter().cloned().chain(rsyslog.written()));
+        (revisions.iter().map(|(_, _, id)| id.clone()).collect::<BTreeSet<_>>().len() == found.len()).then_some(())
+    });
+    arrived.extend(rsyslog.written());
+    let arrived = revisions(arrived.into_iter());
+    let ids: BTreeSet<&String> = arrived.iter().map(|(_, _, id)| id).collect();
+    assert_eq!(ids, found.keys().collect(), "what arrived is what the file has, no more and no less");
+    let mut last: BTreeMap<&String, u64> = BTreeMap::new();
+    for (finding, revision, _) in &arrived {
+        let before = last.insert(finding, *revision).unwrap_or(0);
+        // The one that was under way at a death comes again.
+        assert!((before..=before + 1).contains(revision), "{finding}: {revision} after {before}");
+    }
+    assert!(instance.terminate().success());
+}
+
+/// Finding, revision and revision id of messages with CEF.
+fn revisions(messages: impl Iterator<Item = Value>) -> Vec<(String, u64, String)> {
+    let read = |message: Value| {
+        let Cef { extension, .. } = judges::cef(message["message"].as_str().unwrap()).unwrap();
+        let text = |key: &str| extension[key].as_str().unwrap().to_owned();
+        (text("externalId"), text("cn3").parse().unwrap(), text("cs4"))
+    };
+    messages.map(read).collect()
 }

@@ -4,22 +4,21 @@
 //! trace, everywhere. Until then the topic holds it: the disk of the process that delivers may be lost. A partition that
 //! goes to another process takes what is not delivered with it, so that a finding's revisions are not sent by two.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, Mutex};
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Parts;
 use super::config::Config;
-use super::consume::{Consumer, Partitions};
+use super::consume::{Shares, begin};
 use super::dead_letters::DeadLetters;
-use super::group::{Feed, Raw};
+use super::group::{Feed, FeedEnd, Group, Owner, Raw, feed};
 use super::health::Health;
 use super::seat::locked;
+use super::{Parts, client_fault};
 use crate::clock::Stopwatch;
 use crate::finding::Finding;
 
@@ -56,47 +55,35 @@ pub trait Intake: Send + 'static {
     fn give_up(&mut self, revisions: &[Uuid]) -> Result<(), String>;
 }
 
-/// By partition, what was taken and is not committed: offset and revision, in order.
-type Open = Mutex<BTreeMap<i32, VecDeque<(i64, Option<Uuid>)>>>;
+/// What was taken of a partition and is not committed: offset and revision, in order.
+type Open = VecDeque<(i64, Option<Uuid>)>;
+
+/// What the thread that takes findings and the one that is told of rebalances share.
+struct Ledger {
+    group: OnceLock<Group>,
+    shares: Mutex<Shares<Open>>,
+    /// Locked before `shares`, and for as long as a revision is in one of the two and not yet in the other.
+    intake: Mutex<Box<dyn Intake>>,
+}
 
 /// The consumer of the findings topic.
 pub struct Deliveries {
-    consumer: Consumer,
+    ledger: Arc<Ledger>,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
 
 struct Carrier {
     topic: String,
-    consumer: Consumer,
+    ledger: Arc<Ledger>,
     feed: Feed,
-    taken: Arc<Taken>,
+    end: FeedEnd,
     dead: DeadLetters,
     stop: CancellationToken,
 }
 
-/// What was taken, and who took it.
-struct Taken {
-    open: Open,
-    intake: Mutex<Box<dyn Intake>>,
-}
-
-impl Partitions for Taken {
-    fn begun(&self, partition: i32) {
-        locked(&self.open).insert(partition, VecDeque::new());
-    }
-
-    fn ended(&self, partitions: &[i32]) {
-        for partition in partitions {
-            let open = locked(&self.open).remove(partition).unwrap_or_default();
-            let revisions: Vec<Uuid> = open.into_iter().filter_map(|(_, revision)| revision).collect();
-            if let Err(error) = locked(&self.intake).give_up(&revisions) {
-                // They are delivered twice then, under the same ids.
-                tracing::warn!(%error, "findings that go to another process could not be taken back");
-            }
-        }
-    }
-}
+/// Begins and ends with the partitions as the group gives and takes them.
+struct Seating(Arc<Ledger>);
 
 impl Deliveries {
     pub(super) fn join(
@@ -106,16 +93,20 @@ impl Deliveries {
         dead: &DeadLetters,
         intake: Box<dyn Intake>,
     ) -> Result<Self, String> {
-        let taken = Arc::new(Taken { open: Mutex::default(), intake: Mutex::new(intake) });
+        let (end, feed) = feed();
+        let ledger = Arc::new(Ledger { group: OnceLock::new(), shares: Mutex::default(), intake: Mutex::new(intake) });
+        let owner = Box::new(Seating(Arc::clone(&ledger)));
         let (name, failed) = (group_of(parts.clients.config()), Arc::clone(&parts.failed));
-        let (consumer, feed) =
-            Consumer::join(&parts.clients, &name, topic, health, Arc::clone(&taken), move |fault| failed(fault))?;
+        let joined = Group::join(&parts.clients, &name, topic, health, owner, move |fault| failed(fault));
+        if ledger.group.set(joined.map_err(|error| client_fault(&error))?).is_err() {
+            return Err("deliveries were joined twice".to_owned());
+        }
         let stop = CancellationToken::new();
         let carrier = Carrier {
             topic: topic.to_owned(),
-            consumer: consumer.clone(),
+            ledger: Arc::clone(&ledger),
             feed,
-            taken,
+            end,
             dead: dead.clone(),
             stop: stop.clone(),
         };
@@ -123,15 +114,67 @@ impl Deliveries {
             .name("deliver".to_owned())
             .spawn(move || carrier.run())
             .map_err(|error| error.to_string())?;
-        Ok(Self { consumer, stop, thread: Some(thread) })
+        Ok(Self { ledger, stop, thread: Some(thread) })
     }
 
     /// Leaves the group; what was taken and not delivered stays in the topic. Blocks the calling thread.
     pub fn close(mut self) {
-        self.consumer.leave();
+        if let Some(group) = self.ledger.group.get() {
+            group.leave();
+        }
         self.stop.cancel();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread that takes findings panicked");
+        }
+    }
+}
+
+impl Owner for Seating {
+    fn assigned(&mut self, partitions: &[i32]) {
+        locked(&self.0.shares).assigned(partitions);
+    }
+
+    fn revoked(&mut self, partitions: &[i32]) {
+        for partition in partitions {
+            // Whoever gets it begins after what was delivered.
+            self.0.settle(*partition);
+            let mut intake = locked(&self.0.intake);
+            let open = locked(&self.0.shares).revoked(*partition).unwrap_or_default();
+            let revisions: Vec<Uuid> = open.into_iter().filter_map(|(_, revision)| revision).collect();
+            if let Err(error) = intake.give_up(&revisions) {
+                // They are delivered twice then, under the same ids.
+                tracing::warn!(%error, "findings that go to another process could not be taken back");
+            }
+        }
+    }
+}
+
+impl Ledger {
+    /// Commits as far as everything was delivered.
+    fn settle(&self, partition: i32) {
+        let mut intake = locked(&self.intake);
+        let revisions: Vec<Uuid> = match locked(&self.shares).open.get(&partition) {
+            Some(open) if !open.is_empty() => open.iter().filter_map(|(_, revision)| *revision).collect(),
+            _ => return,
+        };
+        let unsettled = match intake.unsettled(&revisions) {
+            Ok(unsettled) => unsettled,
+            Err(error) => {
+                tracing::warn!(error, "cannot learn which findings were delivered");
+                return;
+            }
+        };
+        let mut next = None;
+        if let Some(open) = locked(&self.shares).open.get_mut(&partition) {
+            let is_settled = |revision: &Option<Uuid>| revision.is_none_or(|revision| !unsettled.contains(&revision));
+            while open.front().is_some_and(|(_, revision)| is_settled(revision)) {
+                next = open.pop_front().map(|(offset, _)| offset + 1);
+            }
+        }
+        if let (Some(next), Some(group)) = (next, self.group.get())
+            && let Err(error) = group.commit(partition, next, "", true)
+        {
+            tracing::warn!(partition, %error, "delivered findings could not be committed; they may be delivered again");
         }
     }
 }
@@ -140,48 +183,34 @@ impl Carrier {
     fn run(self) {
         let mut since_look = Stopwatch::start();
         while !self.stop.is_cancelled() {
-            let open: usize = locked(&self.taken.open).values().map(VecDeque::len).sum();
-            if open < MAX_UNSETTLED {
-                match self.feed.recv_timeout(LOOK) {
-                    Ok(batch) => self.take(batch),
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => std::thread::sleep(LOOK),
-                }
-            } else {
+            let Ledger { group, shares, .. } = &*self.ledger;
+            begin(group.wait(), shares, &self.feed, &self.end, |batch| self.take(batch));
+            let open: usize = locked(&self.ledger.shares).open.values().map(VecDeque::len).sum();
+            if open >= MAX_UNSETTLED {
                 std::thread::sleep(LOOK);
+            } else if let Ok(batch) = self.feed.recv_timeout(LOOK) {
+                self.take(batch);
             }
             if since_look.elapsed() >= LOOK {
-                self.settle();
+                let partitions: Vec<i32> = locked(&self.ledger.shares).open.keys().copied().collect();
+                for partition in partitions {
+                    self.ledger.settle(partition);
+                }
                 since_look = Stopwatch::start();
             }
         }
     }
 
     fn take(&self, batch: Vec<Raw>) {
-        let mut findings = Vec::with_capacity(batch.len());
-        let mut places = Vec::with_capacity(batch.len());
+        let mut taken = Vec::with_capacity(batch.len());
         for raw in batch {
-            let read = serde_json::from_slice::<Finding>(raw.value.as_deref().unwrap_or_default());
-            let revision = read.as_ref().ok().map(|finding| finding.revision_id);
-            match read {
-                Ok(finding) => findings.push(finding),
-                Err(_) => self.dead.put(&self.topic, &raw, "unreadable", "it is no finding that this version knows"),
+            let finding = serde_json::from_slice::<Finding>(raw.value.as_deref().unwrap_or_default()).ok();
+            if finding.is_none() {
+                self.dead.put(&self.topic, &raw, "unreadable", "it is no finding that this version knows");
             }
-            places.push((raw.partition, raw.offset, revision));
+            taken.push((raw.partition, raw.offset, finding));
         }
-        {
-            let mut open = locked(&self.taken.open);
-            // Nothing to do for a partition that has gone meanwhile: it is somebody else's.
-            findings.retain(|finding| {
-                places.iter().any(|(partition, _, id)| *id == Some(finding.revision_id) && open.contains_key(partition))
-            });
-            for (partition, offset, revision) in places {
-                if let Some(open) = open.get_mut(&partition) {
-                    open.push_back((offset, revision));
-                }
-            }
-        }
-        while let Err(error) = locked(&self.taken.intake).take(&findings) {
+        while let Err(error) = self.enter(&mut taken) {
             tracing::warn!(error, "findings wait: they cannot be put into the outbox");
             if self.stop.is_cancelled() {
                 return;
@@ -190,37 +219,22 @@ impl Carrier {
         }
     }
 
-    /// Commits as far as everything was delivered.
-    fn settle(&self) {
-        let waiting: Vec<(i32, Vec<Uuid>)> = locked(&self.taken.open)
-            .iter()
-            .filter(|(_, open)| !open.is_empty())
-            .map(|(partition, open)| (*partition, open.iter().filter_map(|(_, revision)| *revision).collect()))
-            .collect();
-        for (partition, revisions) in waiting {
-            let unsettled = match locked(&self.taken.intake).unsettled(&revisions) {
-                Ok(unsettled) => unsettled,
-                Err(error) => {
-                    tracing::warn!(error, "cannot learn which findings were delivered");
-                    return;
-                }
-            };
-            let asked: HashSet<Uuid> = revisions.into_iter().collect();
-            let mut next = None;
-            if let Some(open) = locked(&self.taken.open).get_mut(&partition) {
-                // What came while we asked was not asked about.
-                let is_settled = |revision: &Option<Uuid>| {
-                    revision.is_none_or(|revision| asked.contains(&revision) && !unsettled.contains(&revision))
-                };
-                while open.front().is_some_and(|(_, revision)| is_settled(revision)) {
-                    next = open.pop_front().map(|(offset, _)| offset + 1);
-                }
-            }
-            if let Some(next) = next
-                && let Err(error) = self.consumer.commit(partition, next)
-            {
-                tracing::warn!(partition, %error, "delivered findings could not be committed; they may be delivered again");
+    /// Into the outbox first: what is open and does not wait there counts as delivered.
+    fn enter(&self, taken: &mut Vec<(i32, i64, Option<Finding>)>) -> Result<(), String> {
+        let mut intake = locked(&self.ledger.intake);
+        {
+            let shares = locked(&self.ledger.shares);
+            // A partition that has gone meanwhile is somebody else's.
+            taken.retain(|(partition, ..)| shares.open.contains_key(partition));
+        }
+        let findings: Vec<Finding> = taken.iter().filter_map(|(.., finding)| finding.clone()).collect();
+        intake.take(&findings)?;
+        let mut shares = locked(&self.ledger.shares);
+        for (partition, offset, finding) in taken.drain(..) {
+            if let Some(open) = shares.open.get_mut(&partition) {
+                open.push_back((offset, finding.map(|finding| finding.revision_id)));
             }
         }
+        Ok(())
     }
 }

@@ -30,7 +30,7 @@ use crate::clock::Stopwatch;
 /// Records handed over at one time: enough that the hand-over costs nothing, few enough that a task looks up often.
 const BATCH: usize = 1024;
 /// Batches that wait for a task; with what librdkafka holds, some thousand records.
-const WAITING: usize = 4;
+pub(super) const WAITING: usize = 4;
 /// Commands that wait: one for each partition that is given to us at one time, which are a thousand at most.
 const COMMANDS: usize = 1024;
 /// Longest wait for a record: how late a command or a rebalance is seen.
@@ -273,11 +273,6 @@ impl Group {
         self.member.commit(&list, if wait { CommitMode::Sync } else { CommitMode::Async })
     }
 
-    /// Whether the group has given us our share, which may be nothing.
-    pub(super) fn holds(&self, partition: i32) -> bool {
-        locked(&self.member.context().held).contains(&partition)
-    }
-
     /// Lets go of everything and leaves. Blocks the calling thread.
     pub(super) fn leave(&self) {
         let _ = self.commands.send(Command::Leave);
@@ -346,6 +341,8 @@ impl Reading {
     fn take_orders(&mut self) -> bool {
         loop {
             match self.orders.try_recv() {
+                // Taken away before whoever asked had learned where to begin: it is somebody else's now.
+                Ok(Command::Start { partition, .. }) if !locked(&self.member.context().held).contains(&partition) => {}
                 Ok(Command::Start { partition, from, feed }) => {
                     self.feeds.insert(partition, Fed { next: from, end: feed, waiting: Vec::new() });
                     self.changed = true;

@@ -40,11 +40,11 @@ impl Refused {
     /// If `error` is of the kind.
     pub(super) fn by(error: &KafkaError) -> Option<Self> {
         let code = error.rdkafka_error_code()?;
-        let known = [
+        let kinds = [
             (RDKafkaErrorCode::GroupAuthorizationFailed, Self::Group),
             (RDKafkaErrorCode::TopicAuthorizationFailed, Self::Topic),
         ];
-        known.into_iter().find_map(|(of, refused)| (of == code).then_some(refused))
+        kinds.into_iter().find_map(|(refusal, what)| (refusal == code).then_some(what))
     }
 }
 

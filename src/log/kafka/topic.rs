@@ -3,17 +3,17 @@
 //! Invariant: a record is committed once it was taken or put into the dead letters, never before: at least once, and a
 //! record that cannot be read stops nothing.
 
-use std::sync::Arc;
-use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::consume::{Consumer, Partitions};
+use super::consume::{Shares, begin};
 use super::dead_letters::DeadLetters;
-use super::group::{Feed, Raw};
+use super::group::{Feed, FeedEnd, Group, Owner, Raw, feed};
 use super::health::Health;
 use super::producer::Producer;
+use super::seat::locked;
 use super::{Clients, Failed, client_fault};
 use crate::event::Timestamp;
 use crate::metrics::KafkaMetrics;
@@ -62,19 +62,27 @@ pub struct Unreadable {
 /// A topic that is read.
 pub struct Topic {
     name: String,
-    consumer: Consumer,
+    group: Group,
+    shares: Arc<Mutex<Shares<()>>>,
     feed: Feed,
+    end: FeedEnd,
     dead: Option<DeadLetters>,
     metrics: KafkaMetrics,
 }
 
-/// Nothing to keep: what is not committed comes again.
-struct Uncounted;
+/// Nothing is kept of a partition: what is not committed comes again.
+struct Seating(Arc<Mutex<Shares<()>>>);
 
-impl Partitions for Uncounted {
-    fn begun(&self, _: i32) {}
+impl Owner for Seating {
+    fn assigned(&mut self, partitions: &[i32]) {
+        locked(&self.0).assigned(partitions);
+    }
 
-    fn ended(&self, _: &[i32]) {}
+    fn revoked(&mut self, partitions: &[i32]) {
+        for partition in partitions {
+            locked(&self.0).revoked(*partition);
+        }
+    }
 }
 
 impl Topic {
@@ -100,9 +108,12 @@ impl Topic {
             }
             None => None,
         };
-        let (consumer, feed) =
-            Consumer::join(clients, group, name, &health, Arc::new(Uncounted), move |fault| failed(fault))?;
-        Ok(Self { name: name.to_owned(), consumer, feed, dead, metrics: metrics.clone() })
+        let (end, feed) = feed();
+        let shares = Arc::new(Mutex::new(Shares::default()));
+        let owner = Box::new(Seating(Arc::clone(&shares)));
+        let joined = Group::join(clients, group, name, &health, owner, move |fault| failed(fault));
+        let group = joined.map_err(|error| client_fault(&error))?;
+        Ok(Self { name: name.to_owned(), group, shares, feed, end, dead, metrics: metrics.clone() })
     }
 
     /// Gives batches to `take` until `stop`; it answers with what was wrong with each record, if anything, or with why
@@ -113,14 +124,13 @@ impl Topic {
         mut take: impl FnMut(&[Incoming<'_>]) -> Result<Vec<Option<Unreadable>>, String>,
     ) {
         while !stop.is_cancelled() {
-            let batch = match self.feed.recv_timeout(LOOK) {
-                Ok(batch) => batch,
-                Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => {
-                    std::thread::sleep(LOOK);
-                    continue;
-                }
-            };
+            begin(&self.group, &self.shares, &self.feed, &self.end, drop);
+            let Ok(batch) = self.feed.recv_timeout(LOOK) else { continue };
+            // All of a batch are of one partition; if that has gone, so have they.
+            let Some(last) = batch.last() else { continue };
+            if !locked(&self.shares).open.contains_key(&last.partition) {
+                continue;
+            }
             let incoming: Vec<Incoming<'_>> = batch.iter().map(|raw| Incoming { raw }).collect();
             let faults = loop {
                 match take(&incoming) {
@@ -128,7 +138,7 @@ impl Topic {
                     Err(error) => {
                         tracing::warn!(topic = self.name, error, "records wait: they cannot be taken now");
                         if stop.is_cancelled() {
-                            return self.consumer.leave();
+                            return self.group.leave();
                         }
                         std::thread::sleep(RETRY_WAIT);
                     }
@@ -139,14 +149,11 @@ impl Topic {
                     self.pass_over(raw, &fault);
                 }
             }
-            // All of a batch are of one partition.
-            if let Some(last) = batch.last()
-                && let Err(error) = self.consumer.commit(last.partition, last.offset + 1)
-            {
+            if let Err(error) = self.group.commit(last.partition, last.offset + 1, "", true) {
                 tracing::warn!(topic = self.name, %error, "not committed; these records may come again");
             }
         }
-        self.consumer.leave();
+        self.group.leave();
     }
 
     fn pass_over(&self, raw: &Raw, fault: &Unreadable) {

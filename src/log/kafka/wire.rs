@@ -10,12 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Account, AuthEvent, IdentifierHash, Outcome, Source, Timestamp};
 use crate::log::Record;
 
-/// Header that names what the value is.
+/// Header that names what the value is. Events have none: there are millions, and the topic's name says it.
 pub(super) const SCHEMA_HEADER: &str = "schema";
-/// An event.
-pub(super) const EVENT_SCHEMA: &str = "authspike.event/1";
-/// A tick.
-pub(super) const TICK_SCHEMA: &str = "authspike.tick/1";
 /// A finding.
 pub(super) const FINDING_SCHEMA: &str = "authspike.finding/1";
 

@@ -44,7 +44,8 @@ struct Plain<'a> {
 #[derive(Clone, Debug, Serialize)]
 struct Technique {
     tactic: &'static str,
-    technique: &'static str,
+    #[serde(rename = "technique")]
+    id: &'static str,
     name: &'static str,
 }
 
@@ -55,7 +56,7 @@ struct Technique {
 pub fn line(finding: &Finding, cut_from_bytes: Option<usize>) -> serde_json::Result<Vec<u8>> {
     let technique = |one: attack::Technique| {
         let exact = one.sub_technique.unwrap_or(one.technique);
-        Technique { tactic: one.tactic.uid, technique: exact.uid, name: exact.name }
+        Technique { tactic: one.tactic.uid, id: exact.uid, name: exact.name }
     };
     serde_json::to_vec(&Plain {
         schema: SCHEMA,

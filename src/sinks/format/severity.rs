@@ -17,7 +17,7 @@ pub struct Terms {
     pub cef: u8,
     /// RFC 5424: 6 informational, 5 notice, 4 warning, 3 error, 2 critical.
     pub syslog: u8,
-    /// `PagerDuty` Events v2.
+    /// PagerDuty Events v2.
     pub pagerduty: &'static str,
     /// Status of a log in Datadog.
     pub datadog: &'static str,

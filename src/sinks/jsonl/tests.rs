@@ -66,7 +66,7 @@ fn rotation_keeps_every_line_whole_and_the_newest_files() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("f");
     let findings = findings(9);
-    let line = u64::try_from(ocsf::line(&findings[0]).unwrap().len()).unwrap() + 1;
+    let line = u64::try_from(Body::Ocsf.line(&findings[0]).unwrap().len()).unwrap() + 1;
     let mut sink = open(&Config { max_bytes: 2 * line, keep: 2, ..config(&path) });
     assert_eq!(sink.deliver(&findings), vec![Delivery::Accepted; 9]);
     let named = |name: &str| ids(&directory.path().join(name));

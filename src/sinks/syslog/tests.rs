@@ -47,7 +47,20 @@ fn payloads_have_the_names_of_the_configuration() {
     assert_eq!(read, [Payload::Cef].into_iter().chain(Body::ALL.map(Payload::Json)).collect::<Vec<_>>()[..]);
 }
 
+/// There is nothing to turn verification off with, so nobody can do it by accident.
+#[test]
+fn no_key_turns_verification_off() {
+    for key in ["insecure", "insecure_skip_verify", "verify", "tls_verify", "verify_hostname"] {
+        let fault = read(&format!("{key} = true")).unwrap_err().to_string();
+        assert!(fault.contains("unknown field"), "{fault}");
+    }
+}
+
 fn toml_config(text: &str) -> Config {
+    read(text).unwrap()
+}
+
+fn read(text: &str) -> Result<Config, Box<figment::Error>> {
     use figment::providers::{Format as _, Toml};
-    figment::Figment::from(Toml::string(text)).extract().unwrap()
+    figment::Figment::from(Toml::string(text)).extract().map_err(Box::new)
 }

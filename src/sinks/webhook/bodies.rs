@@ -17,7 +17,7 @@ use crate::sinks::format::{Body, is_afterword, moment, prose, severity};
 
 /// Datadog takes no log that says it is older than 18 hours; an hour is for the way.
 const DATADOG_MAX_AGE_MILLIS: i64 = 17 * 60 * 60 * 1000;
-/// `PagerDuty`'s limit for a summary, in characters.
+/// PagerDuty's limit for a summary, in characters.
 const MAX_SUMMARY_CHARS: usize = 1024;
 
 type Encoded = serde_json::Result<Option<Vec<u8>>>;

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The users of a secured cluster: an administrator, one for a program in all its roles, one for each role alone, one that
-/// never may write, and one without any rights. Each has a password (SCRAM-SHA-512) and a certificate (mTLS) for the same `User:name`.
+/// never may write, and one without any rights. Each has a password (SCRAM-SHA-512) and a certificate (mTLS) for the same
+/// `User:name`.
 pub const USERS: [&str; 7] = ["admin", "authspike", "receive", "detect", "deliver", "reader", "stranger"];
 
 /// A certificate, its key and the authority that signed it, as PEM files.

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
+use authspike::clock::Stopwatch;
 use authspike::detect::{self, Detector};
 use authspike::finding::Finding;
 use authspike::log::Record;
@@ -77,7 +79,15 @@ impl Fleet {
     /// Starts a process and waits until it is ready.
     pub fn start(&self, roles: &[&str]) -> Instance {
         let instance = self.launch(roles);
-        until("a process to be ready", || (instance.admin("/readyz").0 == 200).then_some(()));
+        let begun = Stopwatch::start();
+        loop {
+            let (status, answer) = instance.admin("/readyz");
+            if status == 200 {
+                break;
+            }
+            assert!(begun.elapsed().as_secs() < 60, "not ready: {answer}\n{}", instance.said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
         instance
     }
 
@@ -158,6 +168,7 @@ impl Fleet {
     }
 
     /// Waits until these revisions, and no others, lie in the findings files of `deliverers`; how often all together.
+    #[expect(clippy::unused_self, reason = "it is the fleet that delivers")]
     pub fn delivered(&self, revisions: &BTreeMap<Revision, Finding>, files: &[PathBuf]) -> usize {
         let wanted: BTreeSet<&str> = revisions.keys().map(|(_, revision)| &**revision).collect();
         until("every revision to be delivered", || {
