@@ -21,6 +21,7 @@ use crate::config::{Config, Loaded, Role, Secrets, identifier_key};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Board, Ended, ShadowBoard, Tasks};
+use crate::sources::file::{self, Follower};
 use crate::{admin, http, sources};
 
 mod engine;
@@ -46,6 +47,7 @@ pub struct App {
     failures: Option<mpsc::Receiver<String>>,
     way_out: Option<WayOut>,
     ingest: Option<Front>,
+    followers: Vec<Follower>,
     admin: Front,
 }
 
@@ -92,7 +94,7 @@ impl App {
         let (tasks, ended) = Tasks::new(parts, tokio::runtime::Handle::current());
         engine.restore(&tasks)?;
         let receives = config.roles.contains(&Role::Receive);
-        let notes = notes(receives.then_some(&secrets), way_out.as_ref());
+        let notes = notes(receives.then_some(&secrets), !config.ingest.file.is_empty(), way_out.as_ref());
         for note in &*notes {
             tracing::warn!("{note}");
         }
@@ -105,11 +107,15 @@ impl App {
             questions: tasks.questions(),
             notes,
         };
-        let ingest =
-            if receives { Some(Front::ingest(config, secrets, engine.log(), &metrics, &clock).await?) } else { None };
+        let (ingest, followers) = if receives {
+            let (ingest, followers) = Front::ingest(config, secrets, engine.log(), &metrics, &clock).await?;
+            (Some(ingest), followers)
+        } else {
+            (None, Vec::new())
+        };
         let limits = http::Limits { max_connections: MAX_ADMIN_CONNECTIONS, ..config.ingest.limits() };
         let admin = Front::bind("admin.listen", config.admin.listen, admin::router(admin_parts), limits).await?;
-        Ok(Self { clock, metrics, engine, tasks, ended, failures, way_out, ingest, admin })
+        Ok(Self { clock, metrics, engine, tasks, ended, failures, way_out, ingest, followers, admin })
     }
 
     /// Where `/webhooks/clerk` and `/v1/attempts` are, if this process receives.
@@ -148,6 +154,9 @@ impl App {
         if let Some(ingest) = self.ingest {
             sources.spawn(ingest.serve(connections, stop.sources.clone()));
         }
+        for follower in self.followers {
+            sources.spawn(follower.follow(stop.sources.clone()));
+        }
         let mut admin = JoinSet::new();
         let uncounted = prometheus::IntGauge::new("admin_connections", "Not exported.")?;
         admin.spawn(self.admin.serve(uncounted, stop.admin.clone()));
@@ -161,7 +170,7 @@ impl App {
 
         let early = tokio::select! {
             () = shutdown.cancelled() => None,
-            Some(_) = sources.join_next() => Some(ended_by_itself("the ingest listener")),
+            Some(_) = sources.join_next() => Some(ended_by_itself("a source")),
             Some(why) = self.ended.recv() => Some(why),
             why = next(&mut self.failures) => Some(why),
             Some(_) = deliveries.join_next() => Some(ended_by_itself("a sink's delivery")),
@@ -223,8 +232,17 @@ impl Front {
         log: Arc<dyn Log>,
         metrics: &Metrics,
         clock: &Clock,
-    ) -> anyhow::Result<Self> {
+    ) -> anyhow::Result<(Self, Vec<Follower>)> {
         let identifier_key = identifier_key::of(&config.data_dir, secrets.identifier_key.as_ref())?;
+        let followers = file::followers(&file::Parts {
+            config: config.ingest.clone(),
+            data_dir: config.data_dir.clone(),
+            log: Arc::clone(&log),
+            metrics: metrics.ingest.clone(),
+            clock: clock.clone(),
+            identifier_key: identifier_key.clone(),
+        })
+        .map_err(|fault| anyhow!(fault))?;
         let router = sources::router(sources::Parts {
             config: config.ingest.clone(),
             secrets: sources::Secrets {
@@ -238,7 +256,8 @@ impl Front {
             identifier_key,
         })
         .map_err(|faults| anyhow!(faults.join("; ")))?;
-        Self::bind("ingest.listen", config.ingest.listen, router, config.ingest.limits()).await
+        let front = Self::bind("ingest.listen", config.ingest.listen, router, config.ingest.limits()).await?;
+        Ok((front, followers))
     }
 
     async fn serve(self, connections: prometheus::IntGauge, stop: CancellationToken) {
@@ -259,16 +278,16 @@ fn ended_by_itself(part: &str) -> String {
 }
 
 /// What cannot be seen with the sources that are configured.
-fn notes(sources: Option<&Secrets>, way_out: Option<&WayOut>) -> Arc<[String]> {
+fn notes(sources: Option<&Secrets>, follows: bool, way_out: Option<&WayOut>) -> Arc<[String]> {
     let mut notes = Vec::new();
     if let Some(aside) = way_out.and_then(|way_out| way_out.store().moved_aside()) {
         notes.push(format!("the database was damaged and is now {}: this instance began anew", aside.display()));
     }
     let Some(secrets) = sources else { return notes.into() };
-    if secrets.attempts.is_empty() && secrets.attempts_tokens.is_empty() {
+    if secrets.attempts.is_empty() && secrets.attempts_tokens.is_empty() && !follows {
         notes.push(
             "no failure source configured: Clerk's webhooks carry no failed sign-in, so no failure rate can be computed; \
-             set AUTHSPIKE_ATTEMPTS_TOKEN or AUTHSPIKE_ATTEMPTS_SECRET and report attempts"
+             set AUTHSPIKE_ATTEMPTS_TOKEN or AUTHSPIKE_ATTEMPTS_SECRET and report attempts, or follow a log ([[ingest.file]])"
                 .to_owned(),
         );
     }

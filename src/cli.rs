@@ -19,6 +19,8 @@ use crate::simulate::post::PostError;
 mod check;
 mod demo;
 mod explain;
+mod map;
+mod mapping;
 pub mod replay;
 mod run;
 mod simulate;
@@ -49,6 +51,8 @@ enum Command {
     Explain(explain::Args),
     /// Judge recorded events, as fast as it goes
     Replay(replay::Args),
+    /// What a mapping makes of somebody else's log
+    Map(map::Args),
     /// The commands that prepare Kafka, or prepare it
     Topics(topics::Args),
     /// Make labelled sign-in traffic, with attacks in it
@@ -122,6 +126,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Explain(args) => explain::run(&args),
         Command::Replay(args) => replay::run(args),
+        Command::Map(args) => map::run(args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Topics(args) => topics::run(args),
     };

@@ -241,7 +241,7 @@ pub fn load(flags: &Flags, environment: &Environment, need: Need) -> Result<Load
     match figment.extract::<Config>() {
         Ok(config) => {
             let receives = need == Need::Source && config.roles.contains(&Role::Receive);
-            if receives && !secrets.any_source() && faults.len() == before {
+            if receives && !secrets.any_source() && config.ingest.file.is_empty() && faults.len() == before {
                 faults.push(Secrets::missing());
             }
             if receives && config.kafka.is_on() && secrets.identifier_key.is_none() {

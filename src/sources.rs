@@ -2,10 +2,12 @@
 //!
 //! - `POST /webhooks/clerk`: Clerk's webhooks, signed by Svix (`webhook`).
 //! - `POST /v1/attempts`: reported sign-in attempts (`attempts`).
+//! - Files that others write, followed and read by a mapping (`file`).
 //!
 //! Invariant: 2xx is answered only after the log said that the event is durable. Nothing unverified is parsed. What cannot
 //! be taken is answered 503 with `Retry-After`, and the sender keeps it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,12 +24,13 @@ use crate::event::Source;
 use crate::http;
 use crate::log::{AppendError, Appended, Log};
 use crate::metrics::IngestMetrics;
-use crate::normalize::Normalized;
 use crate::normalize::identifier::IdentifierKey;
+use crate::normalize::{Normalized, mapped};
 use crate::secret::Secret;
 
 pub mod attempts;
 mod body;
+pub mod file;
 mod items;
 mod refused;
 pub mod signature;
@@ -53,6 +56,10 @@ pub struct Config {
     pub max_in_flight: usize,
     /// Clerk's webhooks.
     pub clerk_webhook: webhook::Config,
+    /// Files to follow.
+    pub file: Vec<file::Config>,
+    /// Mappings of one's own, for files and for `replay --mapping`, by name.
+    pub mapping: BTreeMap<String, mapped::Config>,
 }
 
 impl Default for Config {
@@ -62,6 +69,8 @@ impl Default for Config {
             max_connections: 1024,
             max_in_flight: 256,
             clerk_webhook: webhook::Config::default(),
+            file: Vec::new(),
+            mapping: BTreeMap::new(),
         }
     }
 }
@@ -77,6 +86,11 @@ impl Config {
             }
         }
         faults.extend(self.clerk_webhook.validate().into_iter().map(|fault| format!("clerk_webhook.{fault}")));
+        for (name, mapping) in &self.mapping {
+            let found = mapping.compile().err().unwrap_or_default();
+            faults.extend(found.into_iter().map(|fault| format!("mapping.{name}.{fault}")));
+        }
+        faults.extend(file::validate(&self.file, &self.mapping).into_iter().map(|fault| format!("file.{fault}")));
         faults
     }
 
