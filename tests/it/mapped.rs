@@ -22,7 +22,7 @@ fn authspike(arguments: &[&str], dir: &Path) -> (String, String, Option<i32>) {
 /// A line of nginx's combined format, now.
 fn access(ip: &str, status: u16) -> String {
     let now = jiff::Timestamp::from_millisecond(Clock::system().now().0).unwrap();
-    let time = now.to_zoned(jiff::tz::TimeZone::UTC).strftime("%d/%b/%Y:%H:%M:%S %z").to_string();
+    let time = now.strftime("%d/%b/%Y:%H:%M:%S +0000").to_string();
     format!(
         "{ip} - - [{time}] \"POST /__clerk/v1/client/sign_ins/sia_1/attempt_first_factor HTTP/1.1\" {status} 9 \"-\" \"curl/8\"\n"
     )
@@ -104,13 +104,13 @@ fn a_followed_access_log_counts_every_line_once_through_rotation_and_a_kill() {
     let data = dir.path().join("data");
     let arguments = ["--config", config.to_str().unwrap()];
     let stored = |instance: &Instance| {
-        let page = instance.metrics();
         ["failure", "success"].map(|outcome| {
-            let name = format!("authspike_ingest_events_total{{outcome=\"{outcome}\",source=\"log_record\"}}");
-            page.get(&name).copied().unwrap_or_default()
+            instance.metric(&format!(
+                "authspike_ingest_events_total{{outcome=\"{outcome}\",source=\"log_record\"}}"
+            ))
         })
     };
-    let mut instance = Instance::start_as(&data, &[], &arguments);
+    let instance = Instance::start_as(&data, &[], &arguments);
     // It begins with what is written from now on.
     until("the file to be open", || data.join("positions").read_dir().unwrap().next());
     write("access.log", &access("203.0.113.7", 422).repeat(5));
@@ -126,6 +126,6 @@ fn a_followed_access_log_counts_every_line_once_through_rotation_and_a_kill() {
     until("the lines written meanwhile", || (stored(&instance) == [3.0, 0.0]).then_some(()));
     write("access.log", "garbage\n");
     let skipped = "authspike_ingest_file_lines_total{result=\"skipped\"}";
-    until("the line that is none", || instance.metrics().get(skipped).filter(|count| **count >= 1.0).map(|_| ()));
+    until("the line that is none", || (instance.metric(skipped) >= 1.0).then_some(()));
     assert_eq!(stored(&instance), [3.0, 0.0]);
 }
