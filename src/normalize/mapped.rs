@@ -42,7 +42,7 @@ pub struct Mapping {
     pattern_at: Option<Pointer>,
     id: Vec<Pointer>,
     occurred_at: Vec<Pointer>,
-    time: TimeFormat,
+    time: Vec<TimeFormat>,
     ip: Vec<Pointer>,
     user_id: Vec<Pointer>,
     user_id_prefix: Box<str>,
@@ -112,8 +112,8 @@ impl Mapping {
             Err(why) => return Ok(Mapped::Skipped(why)),
         };
         let written = record.text(&self.occurred_at).ok_or(NormalizeError::Missing("occurred_at"))?;
-        let fault = "is no time of the mapping's format";
-        let occurred_at = self.time.read(&written, arrival.near);
+        let fault = "is no time of the mapping's formats";
+        let occurred_at = self.time.iter().find_map(|format| format.read(&written, arrival.near));
         let occurred_at = occurred_at.ok_or(NormalizeError::Field { field: "occurred_at", fault })?;
         let received_at = arrival.received_at.unwrap_or(occurred_at);
         let (occurred_at, clamped) = clamp(occurred_at, received_at);

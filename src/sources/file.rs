@@ -56,10 +56,11 @@ impl Config {
     fn mapping(&self, own: &BTreeMap<String, mapped::Config>) -> Result<Mapping, String> {
         let config = match (self.preset.as_str(), self.mapping.as_str()) {
             ("", "") => Err("preset: must be set, or mapping".to_owned()),
-            (_, "") => preset::config(&self.preset).ok_or_else(|| {
-                format!("preset: must be one of {}", preset::names().collect::<Vec<_>>().join(", "))
-            }),
-            ("", name) => own.get(name).cloned().ok_or_else(|| "mapping: is no [ingest.mapping] of that name".to_owned()),
+            (_, "") => preset::config(&self.preset)
+                .ok_or_else(|| format!("preset: must be one of {}", preset::names().collect::<Vec<_>>().join(", "))),
+            ("", name) => {
+                own.get(name).cloned().ok_or_else(|| "mapping: is no [ingest.mapping] of that name".to_owned())
+            }
             _ => Err("mapping: not together with preset".to_owned()),
         };
         let mut config = config?;
@@ -233,7 +234,9 @@ impl Follower {
         self.unreadable = fault.is_some();
         let file: &Path = self.tail.path();
         match fault {
-            Some(error) => tracing::warn!(file = %file.display(), %error, "a file to follow cannot be read; waiting for it"),
+            Some(error) => {
+                tracing::warn!(file = %file.display(), %error, "a file to follow cannot be read; waiting for it")
+            }
             None => tracing::info!(file = %file.display(), "a file to follow can be read again"),
         }
         self.intake.metrics.files_unreadable.add(if self.unreadable { 1 } else { -1 });

@@ -10,12 +10,8 @@ use authspike::clock::Clock;
 use crate::support::{Instance, until};
 
 fn authspike(arguments: &[&str], dir: &Path) -> (String, String, Option<i32>) {
-    let Output { stdout, stderr, status } = Command::new(env!("CARGO_BIN_EXE_authspike"))
-        .args(arguments)
-        .current_dir(dir)
-        .env_clear()
-        .output()
-        .unwrap();
+    let Output { stdout, stderr, status } =
+        Command::new(env!("CARGO_BIN_EXE_authspike")).args(arguments).current_dir(dir).env_clear().output().unwrap();
     (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap(), status.code())
 }
 
@@ -95,7 +91,8 @@ fn a_followed_access_log_counts_every_line_once_through_rotation_and_a_kill() {
     let path = dir.path().join("access.log");
     let config = dir.path().join("authspike.toml");
     std::fs::write(&path, access("203.0.113.9", 422)).unwrap();
-    let section = format!("[[ingest.file]]\npath = \"{}\"\npreset = \"nginx-combined\"\ninstance = \"ins_x\"\n", path.display());
+    let section =
+        format!("[[ingest.file]]\npath = \"{}\"\npreset = \"nginx-combined\"\ninstance = \"ins_x\"\n", path.display());
     std::fs::write(&config, section).unwrap();
     let write = |name: &str, text: &str| {
         let mut file = std::fs::OpenOptions::new().append(true).create(true).open(dir.path().join(name)).unwrap();
@@ -105,14 +102,12 @@ fn a_followed_access_log_counts_every_line_once_through_rotation_and_a_kill() {
     let arguments = ["--config", config.to_str().unwrap()];
     let stored = |instance: &Instance| {
         ["failure", "success"].map(|outcome| {
-            instance.metric(&format!(
-                "authspike_ingest_events_total{{outcome=\"{outcome}\",source=\"log_record\"}}"
-            ))
+            instance.metric(&format!("authspike_ingest_events_total{{outcome=\"{outcome}\",source=\"log_record\"}}"))
         })
     };
     let instance = Instance::start_as(&data, &[], &arguments);
     // It begins with what is written from now on.
-    until("the file to be open", || data.join("positions").read_dir().unwrap().next());
+    until("the file to be open", || data.join("positions").read_dir().unwrap().next().map(|_| ()));
     write("access.log", &access("203.0.113.7", 422).repeat(5));
     write("access.log", &access("203.0.113.7", 200));
     until("the first lines", || (stored(&instance) == [5.0, 1.0]).then_some(()));

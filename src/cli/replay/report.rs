@@ -83,7 +83,11 @@ pub(super) fn summary(out: &mut impl Write, read: &ReadSummary, counts: &Counts,
     writeln!(out, "{:<10} {:>12}", "lines", read.lines)?;
     writeln!(out, "{:<10} {:>12}", "refused", read.refused)?;
     if read.skipped > 0 {
-        writeln!(out, "{:<10} {:>12}   no attempts by the mapping, or told of by another record", "skipped", read.skipped)?;
+        writeln!(
+            out,
+            "{:<10} {:>12}   no attempts by the mapping, or told of by another record",
+            "skipped", read.skipped
+        )?;
     }
     writeln!(out, "{:<10} {:>12}   in {:.1} s, {rate:.0}/s", "events", read.events, took.as_secs_f64())?;
     if let Some((from, until)) = read.span {

@@ -27,8 +27,8 @@ pub struct Config {
     pub id: Vec<String>,
     /// When it happened.
     pub occurred_at: Vec<String>,
-    /// "auto", or a format of `strptime`.
-    pub time: String,
+    /// "auto", or a format of `strptime`; of several the first that fits.
+    pub time: Vec<String>,
     /// Of times without an offset: minutes east of UTC.
     pub utc_offset_minutes: i32,
     /// The person's address.
@@ -88,7 +88,7 @@ impl Default for Config {
             pattern_at: String::new(),
             id: Vec::new(),
             occurred_at: Vec::new(),
-            time: "auto".to_owned(),
+            time: vec!["auto".to_owned()],
             utc_offset_minutes: 0,
             ip: Vec::new(),
             user_id: Vec::new(),
@@ -163,7 +163,8 @@ impl Config {
     /// Every fault, as `key: what is wrong`, without a value.
     pub fn compile(&self) -> Result<Mapping, Vec<String>> {
         let mut check = Check(Vec::new());
-        let time = TimeFormat::parse(&self.time, self.utc_offset_minutes);
+        let time = self.time.iter().map(|format| TimeFormat::parse(format, self.utc_offset_minutes));
+        let time = time.collect::<Result<Vec<_>, _>>();
         let time = time.map_err(|fault| check.0.push(fault.to_owned())).ok();
         let pattern_at = (!self.pattern_at.is_empty()).then(|| Pointer::parse(&self.pattern_at));
         if matches!(pattern_at, Some(None | Some(Pointer::Group(_)))) {
@@ -172,8 +173,8 @@ impl Config {
         let instance = (!self.instance.is_empty()).then(|| text::clerk_id("instance", &self.instance));
         let instance = instance.transpose().map_err(|fault| check.0.push(fault.to_string())).ok().flatten();
         let decide = self.decide(&mut check);
-        if self.occurred_at.is_empty() {
-            check.0.push("occurred_at: must name at least one place".to_owned());
+        if self.occurred_at.is_empty() || self.time.is_empty() {
+            check.0.push("occurred_at: it and time must have at least one item".to_owned());
         }
         let mapping = time.map(|time| Mapping {
             patterns: check.patterns(&self.patterns),

@@ -206,10 +206,38 @@ fn sshd_lines_count_once_per_password() {
         "Dec  1 09:32:20 LabSZ sshd[24680]: Accepted password for fztu from 119.137.62.142 port 49116 ssh2",
     );
     assert_eq!(accepted.outcome, Outcome::Success);
+    for (line, ip) in [
+        // rsyslog's and OpenSSH's of today, RFC 5424, Solaris, a repetition, and a user name that would be an address.
+        (
+            "2025-12-10T07:55:48.123456+01:00 h sshd-session[1]: Failed password for root from 2001:db8::7 port 22 ssh2",
+            "2001:db8::7",
+        ),
+        (
+            "<38>1 2025-12-10T06:55:48.9Z h sshd 57915 - [q a=\"1\"] Failed unknown for invalid user x from 192.0.2.1 port 5 ssh2",
+            "192.0.2.1",
+        ),
+        (
+            "Dec 10 06:55:48 h sshd[1]: [ID 800047 auth.info] Failed keyboard-interactive for james from 192.0.2.1 port 5 ssh2",
+            "192.0.2.1",
+        ),
+        (
+            "Dec 10 06:55:48 h sshd[1]: message repeated 2 times: [ Failed password for root from 192.0.2.1 port 5 ssh2]",
+            "192.0.2.1",
+        ),
+        (
+            "Dec 10 06:55:48 h sshd[1]: Failed password for invalid user x from 198.51.100.9 port 22 ssh2 from 192.0.2.1 port 5 ssh2",
+            "192.0.2.1",
+        ),
+    ] {
+        let found = event("sshd", line);
+        assert_eq!((found.outcome, found.ip), (Outcome::Failure, Some(ip.parse().unwrap())), "{line}");
+        assert!(found.occurred_at.to_string().starts_with("2025-12-10T06:55:48"), "{line}");
+    }
     for other in [
         "Dec 10 06:55:46 LabSZ sshd[24200]: Invalid user webmaster from 173.234.31.186",
         "Dec 10 06:55:46 LabSZ sshd[24200]: pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost=173.234.31.186 ",
         "Dec 10 06:55:46 LabSZ cron[1]: Failed password for x from 1.2.3.4 port 1",
+        "Dec 10 06:55:46 LabSZ sshd[1]: Failed publickey for git from 192.0.2.1 port 57904 ssh2: RSA 04:bc:ff",
         "Dec 10 06:55:46 LabSZ sshd[1]: Failed none for x from 1.2.3.4 port 1 ssh2",
     ] {
         assert!(matches!(apply("sshd", other), Ok(Mapped::Skipped(_))), "{other}");
@@ -224,6 +252,7 @@ fn a_pattern_may_be_for_one_field_of_a_json_record() {
         ],
         pattern_at: "/MESSAGE".into(),
         id: vec!["/__CURSOR".into()],
+        time: vec!["auto".into()],
         occurred_at: vec!["/__REALTIME_TIMESTAMP".into()],
         ip: vec!["$ip".into()],
         identifier: vec!["$user".into()],
@@ -241,16 +270,20 @@ fn a_pattern_may_be_for_one_field_of_a_json_record() {
 fn faults_name_their_key_and_no_value() {
     let config = Config {
         patterns: vec!["(?P<geheim".into()],
-        time: "geheim".into(),
+        time: vec!["geheim".into()],
         ip: vec!["geheim".into()],
         method: vec!["$m".into()],
         instance: "geheim@example.com".into(),
         ..Config::default()
     };
     let faults = config.compile().unwrap_err();
-    for start in ["patterns.0: ", "time: ", "method: ", "instance: ", "occurred_at: "] {
-        assert!(faults.iter().any(|fault| fault.starts_with(start)) || start == "patterns.0: ", "{start}: {faults:?}");
+    for start in ["time: ", "method: ", "instance: ", "occurred_at: "] {
+        assert!(faults.iter().any(|fault| fault.starts_with(start)), "{start}: {faults:?}");
     }
+    let faults = Config { time: vec!["auto".into()], ..config }.compile().unwrap_err().into_iter().chain(faults);
+    let faults: Vec<_> = faults.collect();
+    assert!(faults.iter().any(|fault| fault.starts_with("patterns.0: ")), "{faults:?}");
+    assert!(faults.iter().any(|fault| fault.starts_with("ip.0: ")), "{faults:?}");
     assert!(!faults.join("\n").contains("geheim"), "{faults:?}");
 }
 

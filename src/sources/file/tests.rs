@@ -134,7 +134,14 @@ fn faults_of_the_configuration_name_their_keys() {
         file("/c", "okta", "mine"),
     ];
     let faults = validate(&files, &BTreeMap::new());
-    for start in ["0.path: ", "1.preset: must be one of alb, ", "2.path: is followed", "2.preset: ", "3.mapping: ", "4.mapping: "] {
+    for start in [
+        "0.path: ",
+        "1.preset: must be one of alb, ",
+        "2.path: is followed",
+        "2.preset: ",
+        "3.mapping: ",
+        "4.mapping: ",
+    ] {
         assert!(faults.iter().any(|fault| fault.starts_with(start)), "{start}: {faults:?}");
     }
     assert_eq!(validate(&[file("/a", "okta", "")], &BTreeMap::new()), [""; 0]);
