@@ -240,10 +240,11 @@ fn notes(sources: Option<(&Config, &Secrets)>, way_out: Option<&WayOut>) -> Arc<
     }
     let Some((config, secrets)) = sources else { return notes.into() };
     let has_topic = |format| config.ingest.kafka.iter().any(|topic| topic.format == format);
-    if secrets.attempts.is_empty() && secrets.attempts_tokens.is_empty() && !has_topic(Format::Attempts) {
+    let reads = has_topic(Format::Attempts) || !config.ingest.file.is_empty();
+    if secrets.attempts.is_empty() && secrets.attempts_tokens.is_empty() && !reads {
         notes.push(
             "no failure source configured: Clerk's webhooks carry no failed sign-in, so no failure rate can be computed; \
-             set AUTHSPIKE_ATTEMPTS_TOKEN or AUTHSPIKE_ATTEMPTS_SECRET and report attempts"
+             set AUTHSPIKE_ATTEMPTS_TOKEN or AUTHSPIKE_ATTEMPTS_SECRET and report attempts, or follow a log ([[ingest.file]])"
                 .to_owned(),
         );
     }

@@ -19,6 +19,8 @@ use crate::simulate::post::PostError;
 mod check;
 mod demo;
 mod explain;
+mod map;
+mod mapping;
 mod outbox;
 pub mod replay;
 mod run;
@@ -51,6 +53,8 @@ enum Command {
     Explain(explain::Args),
     /// Judge recorded events, as fast as it goes
     Replay(replay::Args),
+    /// What a mapping makes of somebody else's log
+    Map(map::Args),
     /// The commands that prepare Kafka, or prepare it
     Topics(topics::Args),
     /// Make labelled sign-in traffic, with attacks in it
@@ -129,6 +133,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Explain(args) => explain::run(&args),
         Command::Replay(args) => replay::run(args),
+        Command::Map(args) => map::run(args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Outbox(args) => outbox::run(args),
         Command::Sink(args) => sink::run(args),

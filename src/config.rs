@@ -243,7 +243,8 @@ pub fn load(flags: &Flags, environment: &Environment, need: Need) -> Result<Load
     match figment.extract::<Config>() {
         Ok(config) => {
             let receives = need == Need::Source && config.roles.contains(&Role::Receive);
-            if receives && !secrets.any_source() && config.ingest.kafka.is_empty() && faults.len() == before {
+            let has_source = secrets.any_source() || config.ingest.reads();
+            if receives && !has_source && faults.len() == before {
                 faults.push(Secrets::missing());
             }
             if receives && config.kafka.is_on() && secrets.identifier_key.is_none() {

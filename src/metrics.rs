@@ -56,6 +56,12 @@ pub struct IngestMetrics {
     pub clamped: IntCounterVec,
     /// `reason`
     pub items_refused: IntCounterVec,
+    /// `result`
+    pub file_lines: IntCounterVec,
+    /// Files to follow that cannot be read.
+    pub files_unreadable: IntGauge,
+    /// Bytes of followed files that are not read yet.
+    pub file_lag_bytes: IntGauge,
     /// Webhook event types that this version does not know.
     pub unknown_types: IntCounter,
     /// Connections open on the ingest listener.
@@ -229,6 +235,14 @@ impl IngestMetrics {
                 "Single attempts refused inside an accepted request, by reason.",
                 &["reason"],
             )?,
+            file_lines: declare.counters(
+                "ingest_file_lines_total",
+                "Lines of followed files, by what they were: attempt, skipped (none by the mapping), refused.",
+                &["result"],
+            )?,
+            files_unreadable: declare
+                .gauge("ingest_files_unreadable", "Files to follow that are not there or cannot be read.")?,
+            file_lag_bytes: declare.gauge("ingest_file_lag_bytes", "Bytes of followed files that are not read yet.")?,
             unknown_types: declare.counter(
                 "ingest_unknown_types_total",
                 "Webhook events of a type this version does not know; accepted and not counted by detection.",

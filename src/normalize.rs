@@ -8,6 +8,7 @@ use crate::event::{AuthEvent, MAX_FUTURE_MILLIS, Timestamp};
 pub mod attempt;
 pub mod clerk_webhook;
 pub mod identifier;
+pub mod mapped;
 mod moment;
 mod reason;
 mod text;

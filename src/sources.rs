@@ -3,10 +3,12 @@
 //! - `POST /webhooks/clerk`: Clerk's webhooks, signed by Svix (`webhook`).
 //! - `POST /v1/attempts`: reported sign-in attempts (`attempts`).
 //! - topics of the user's own that hold either (`kafka_topic`).
+//! - Files that others write, followed and read by a mapping (`file`).
 //!
 //! Invariant: 2xx is answered only after the log said that the event is durable. Nothing unverified is parsed. What cannot
 //! be taken is answered 503 with `Retry-After`, and the sender keeps it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,12 +26,13 @@ use crate::http;
 use crate::log::kafka::{Clients, Failed};
 use crate::log::{AppendError, Appended, Log};
 use crate::metrics::{IngestMetrics, KafkaMetrics};
-use crate::normalize::Normalized;
 use crate::normalize::identifier::IdentifierKey;
+use crate::normalize::{Normalized, mapped};
 use crate::secret::Secret;
 
 pub mod attempts;
 mod body;
+pub mod file;
 mod items;
 pub mod kafka_topic;
 mod refused;
@@ -58,6 +61,10 @@ pub struct Config {
     pub clerk_webhook: webhook::Config,
     /// Topics on Kafka.
     pub kafka: Vec<kafka_topic::Config>,
+    /// Files to follow.
+    pub file: Vec<file::Config>,
+    /// Mappings of one's own, for files and for `replay --mapping`, by name.
+    pub mapping: BTreeMap<String, mapped::Config>,
 }
 
 impl Default for Config {
@@ -68,6 +75,8 @@ impl Default for Config {
             max_in_flight: 256,
             clerk_webhook: webhook::Config::default(),
             kafka: Vec::new(),
+            file: Vec::new(),
+            mapping: BTreeMap::new(),
         }
     }
 }
@@ -86,7 +95,18 @@ impl Config {
         for (index, topic) in self.kafka.iter().enumerate() {
             faults.extend(topic.validate().into_iter().map(|fault| format!("kafka.{index}.{fault}")));
         }
+        for (name, mapping) in &self.mapping {
+            let found = mapping.compile().err().unwrap_or_default();
+            faults.extend(found.into_iter().map(|fault| format!("mapping.{name}.{fault}")));
+        }
+        faults.extend(file::validate(&self.file, &self.mapping).into_iter().map(|fault| format!("file.{fault}")));
         faults
+    }
+
+    /// Whether events come in by other ways than the listener.
+    #[must_use]
+    pub fn reads(&self) -> bool {
+        !(self.kafka.is_empty() && self.file.is_empty())
     }
 
     /// The limits of the listener.

@@ -13,12 +13,14 @@ use crate::config::{Config, Secrets, identifier_key};
 use crate::log::Log;
 use crate::log::kafka::{Clients, Failed};
 use crate::metrics::Metrics;
+use crate::sources::file::{self, Follower};
 use crate::sources::{self, kafka_topic};
 
 /// What events come in by.
 pub(super) struct WayIn {
     front: Front,
     topics: Vec<kafka_topic::Reading>,
+    followers: Vec<Follower>,
 }
 
 impl WayIn {
@@ -45,9 +47,10 @@ impl WayIn {
             clock: clock.clone(),
         };
         let topics = sources::topics(&parts, &clients, &metrics.kafka, failed).map_err(|fault| anyhow!(fault))?;
+        let followers = file::followers(&parts, &config.data_dir).map_err(|fault| anyhow!(fault))?;
         let router = sources::router(parts).map_err(|faults| anyhow!(faults.join("; ")))?;
         let front = Front::bind("ingest.listen", config.ingest.listen, router, config.ingest.limits()).await?;
-        Ok(Self { front, topics })
+        Ok(Self { front, topics, followers })
     }
 
     pub(super) const fn addr(&self) -> SocketAddr {
@@ -57,6 +60,9 @@ impl WayIn {
     /// Takes events in until `stop`.
     pub(super) fn serve(self, sources: &mut JoinSet<()>, connections: prometheus::IntGauge, stop: &CancellationToken) {
         sources.spawn(self.front.serve(connections, stop.clone()));
+        for follower in self.followers {
+            sources.spawn(follower.follow(stop.clone()));
+        }
         for topic in self.topics {
             let (runtime, stop) = (tokio::runtime::Handle::current(), stop.clone());
             sources.spawn_blocking(move || topic.run(&runtime, &stop));

@@ -32,13 +32,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     writeln!(out, "  POST /webhooks/clerk {}", on(!secrets.clerk_webhook.is_empty()))?;
     let attempts = !(secrets.attempts.is_empty() && secrets.attempts_tokens.is_empty());
     writeln!(out, "  POST /v1/attempts    {}", on(attempts))?;
+    writeln!(out, "  files followed       {}", config.ingest.file.len())?;
     writeln!(out, "  sinks                {}", config.sinks.names().join(", "))?;
     let detect = &config.detect;
     let shadow = if detect.shadowed().is_some() { &detect.shadow.name } else { "off" };
     writeln!(out, "  allow list           {} entries", detect.allow.len())?;
     writeln!(out, "  own thresholds       {} tenants", detect.tenants.len())?;
     writeln!(out, "  shadow thresholds    {shadow}")?;
-    if !attempts {
+    if !attempts && config.ingest.file.is_empty() {
         writeln!(
             out,
             "note: no source of failed sign-ins: Clerk's webhooks carry none, so attacks that fail stay unseen"

@@ -13,6 +13,7 @@ use std::sync::mpsc::sync_channel;
 use anyhow::{Context as _, anyhow};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::mapping::MappingArgs;
 use super::{Exit, explain};
 use crate::clock::Stopwatch;
 use crate::config::{self, Environment, Flags, Need, identifier_key};
@@ -25,10 +26,13 @@ use crate::pipeline::Answer;
 mod engine;
 mod input;
 pub mod read;
+pub(super) mod records;
 mod report;
 
+pub(in crate::cli) use input::total_bytes;
+
 use engine::Engine;
-use read::{Format, ReadSummary, read_events};
+use read::{Format, ReadSummary, read_events, read_records};
 
 /// Batches between the two threads: enough that neither waits for the other, and a few megabytes.
 const BATCHES_WAITING: usize = 8;
@@ -39,11 +43,13 @@ Examples:
   zcat webhooks.ndjson.gz | authspike replay --json - > findings.ndjson
   authspike simulate --for 7d --attack stuffing | authspike replay -
   AUTHSPIKE_DETECT__SHADOW__FACTOR=25 authspike replay --shadow attempts.ndjson
+  authspike replay --preset okta system-log.ndjson.gz
   authspike replay --explain 203.0.113.7 --explain ins_2g7np7Hrk0SN6kj5EDMLDaKNL0S attempts.ndjson
 
 Each line is one JSON object: an attempt report as POST /v1/attempts takes it, or a webhook body as Clerk sends it. \
 Which of them it is, is seen line by line. Files are read in the order given, which should be the order of time. A line \
-that is neither is counted, and the first few are shown on stderr.
+that is neither is counted, and the first few are shown on stderr. With --preset or --mapping the lines are records of \
+somebody else's log; `authspike map test` shows what each became.
 
 --explain speaks of the moment of the last event: what is under attack then is still open, though a replay goes on to let \
 every finding close. To explain another moment, end the file there.
@@ -67,8 +73,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "ENTITY", conflicts_with = "json", value_parser = explain::entity)]
     explain: Vec<Subject>,
     /// What the lines are
-    #[arg(long, value_enum, default_value_t = Format::Auto)]
+    #[arg(long, value_enum, default_value_t = Format::Auto, conflicts_with_all = ["preset", "mapping"])]
     from_format: Format,
+    #[command(flatten)]
+    mapping: MappingArgs,
     /// Configuration file, for the settings of detection [default: ./authspike.toml, if it is there]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -90,7 +98,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let quiet = logging::Config { level: "warn".to_owned(), ..config.logging.clone() };
     logging::init(&quiet, environment.log_filter())?;
     let key = identifier_key::load(&config.data_dir)?.unwrap_or_else(identifier_key::replay_key);
-    let bar = progress(input::total_bytes(&args.files)?);
+    let mapping = args.mapping.compiled(&config)?;
+    let bar = progress(total_bytes(&args.files)?);
     let out = Box::new(io::stdout());
     let mut judge =
         Judge { engine: Engine::open(&config)?, json: args.json, explain: args.explain, bar: bar.clone(), out };
@@ -99,10 +108,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let (send, receive) = sync_channel::<Vec<AuthEvent>>(BATCHES_WAITING);
     let (read, closed) = std::thread::scope(|scope| {
         let (files, bar, key) = (&args.files, &bar, &key);
+        let mapping = mapping.as_ref();
         let reader = scope.spawn(move || {
-            read_events(files, args.from_format, key, bar, &mut |batch| {
-                send.send(batch).map_err(|_| anyhow!("the judging side has stopped"))
-            })
+            let mut hand_over = |batch| send.send(batch).map_err(|_| anyhow!("the judging side has stopped"));
+            match mapping {
+                Some(mapping) => read_records(files, mapping, key, bar, &mut hand_over),
+                None => read_events(files, args.from_format, key, bar, &mut hand_over),
+            }
         });
         let closed = judge.run(&receive);
         // A reader that waits for a judge that failed must not wait for ever.

@@ -24,6 +24,7 @@ mod formats;
 mod generated;
 mod judges;
 mod kafka;
+mod mapped;
 mod normalize;
 mod ocsf;
 mod outbox;

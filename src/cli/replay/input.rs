@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use indicatif::ProgressBar;
 
+use crate::clock::Clock;
+use crate::event::Timestamp;
+
 /// Bytes read at one time.
 const BUFFER_BYTES: usize = 1 << 20;
 /// Longest line: twice the largest body that is taken over HTTP, so what was taken there can be replayed.
@@ -29,7 +32,7 @@ fn is_stdin(path: &Path) -> bool {
 
 /// Sum of the files' sizes; `None` if one of them is a stream. Fails for a file that cannot be read, before the first
 /// one is.
-pub(super) fn total_bytes(paths: &[PathBuf]) -> anyhow::Result<Option<u64>> {
+pub(in crate::cli) fn total_bytes(paths: &[PathBuf]) -> anyhow::Result<Option<u64>> {
     let mut total = Some(0);
     for path in paths {
         if is_stdin(path) {
@@ -43,6 +46,14 @@ pub(super) fn total_bytes(paths: &[PathBuf]) -> anyhow::Result<Option<u64>> {
         total = total.filter(|_| metadata.is_file()).map(|sum| sum + metadata.len());
     }
     Ok(total)
+}
+
+/// When the file was last written; of a stream, now.
+pub(super) fn modified(path: &Path) -> Timestamp {
+    let written = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let since_epoch = written.and_then(|written| written.duration_since(std::time::UNIX_EPOCH).ok());
+    let millis = since_epoch.and_then(|since| i64::try_from(since.as_millis()).ok());
+    millis.map_or_else(|| Clock::system().now(), Timestamp)
 }
 
 /// The lines of one file.

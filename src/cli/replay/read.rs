@@ -10,9 +10,10 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::input::{Lines, MAX_LINE_BYTES, Next, name};
-use crate::event::AuthEvent;
-use crate::event::Timestamp;
+use super::records::{Lined, Records};
+use crate::event::{AuthEvent, Timestamp};
 use crate::normalize::identifier::IdentifierKey;
+use crate::normalize::mapped::{Mapped, Mapping, collapse};
 use crate::normalize::{NormalizeError, Normalized, attempt, clerk_webhook};
 
 /// Records handed over at one time: about a megabyte.
@@ -40,6 +41,8 @@ pub struct ReadSummary {
     pub events: u64,
     /// Lines that did not.
     pub refused: u64,
+    /// Records that a mapping calls no attempt, or that tell of one that another record tells of.
+    pub skipped: u64,
     /// Events of a type this version does not know.
     pub unknown_types: u64,
     /// Time of the earliest and of the latest event.
@@ -122,6 +125,57 @@ pub fn read_events(
     if !batch.is_empty() {
         on_batch(batch)?;
     }
+    Ok(summary)
+}
+
+/// The same for records of somebody else's log. Of the records of one attempt in one batch one is kept.
+///
+/// # Errors
+/// What `on_batch` answers.
+pub fn read_records(
+    files: &[PathBuf],
+    mapping: &Mapping,
+    key: &IdentifierKey,
+    bar: &ProgressBar,
+    on_batch: &mut dyn FnMut(Vec<AuthEvent>) -> anyhow::Result<()>,
+) -> anyhow::Result<ReadSummary> {
+    let mut summary = ReadSummary::default();
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut hand_over = |batch: Vec<AuthEvent>, summary: &mut ReadSummary| {
+        let (all, kept) = (batch.len(), collapse(batch, |event| event));
+        let merged = (all - kept.len()) as u64;
+        summary.events -= merged;
+        summary.skipped += merged;
+        if kept.is_empty() { Ok(()) } else { on_batch(kept) }
+    };
+    for path in files {
+        let file = name(path);
+        let mut records = match Records::open(path, bar) {
+            Ok(records) => records,
+            Err(fault) => {
+                summary.broken_files.push(format!("{file}: {fault}"));
+                continue;
+            }
+        };
+        while let Some(lined) = records.next(mapping, key) {
+            match lined {
+                Lined::Record(_, Ok(Mapped::Attempt(attempt))) => batch.push(summary.accept(*attempt)),
+                Lined::Record(_, Ok(Mapped::Skipped(_))) => {
+                    summary.lines += 1;
+                    summary.skipped += 1;
+                }
+                Lined::Record(number, Err(fault)) => summary.refuse(&file, number, fault.to_string()),
+                Lined::Broken(fault) => {
+                    summary.broken_files.push(fault);
+                    break;
+                }
+            }
+            if batch.len() >= BATCH {
+                hand_over(std::mem::replace(&mut batch, Vec::with_capacity(BATCH)), &mut summary)?;
+            }
+        }
+    }
+    hand_over(batch, &mut summary)?;
     Ok(summary)
 }
 

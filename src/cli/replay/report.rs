@@ -82,6 +82,13 @@ pub(super) fn summary(out: &mut impl Write, read: &ReadSummary, counts: &Counts,
     let rate = read.events as f64 / took.as_secs_f64().max(1e-6);
     writeln!(out, "{:<10} {:>12}", "lines", read.lines)?;
     writeln!(out, "{:<10} {:>12}", "refused", read.refused)?;
+    if read.skipped > 0 {
+        writeln!(
+            out,
+            "{:<10} {:>12}   no attempts by the mapping, or told of by another record",
+            "skipped", read.skipped
+        )?;
+    }
     writeln!(out, "{:<10} {:>12}   in {:.1} s, {rate:.0}/s", "events", read.events, took.as_secs_f64())?;
     if let Some((from, until)) = read.span {
         writeln!(out, "{:<10} {from} to {until}", "span")?;
