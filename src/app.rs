@@ -4,10 +4,11 @@
 //! the flow, each only when the one before it has nothing more to give: sources, log, tasks, outbox, admin.
 //!
 //! Invariant: a part that ends by itself stops the whole program with an error. A detector that is gone while the front
-//! door still answers 204 would be a silent hole.
+//! door still answers 204 would be a silent hole. Where people sign in through the Frontend API proxy they come first: it
+//! goes on until the program is asked to stop, readiness says what is broken, and the exit code tells it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, anyhow, bail};
 use axum::Router;
@@ -25,10 +26,12 @@ use crate::{admin, http, sources};
 
 mod engine;
 mod fleet;
+mod proxy;
 pub mod reload;
 mod way_out;
 
 use engine::Engine;
+use proxy::Proxy;
 use reload::Reload;
 use way_out::WayOut;
 
@@ -46,7 +49,10 @@ pub struct App {
     failures: Option<mpsc::Receiver<String>>,
     way_out: Option<WayOut>,
     ingest: Option<Front>,
+    proxy: Option<Proxy>,
     admin: Front,
+    /// What ended by itself, while there is a proxy to go on.
+    broken: Arc<OnceLock<String>>,
 }
 
 /// A listener and what answers on it.
@@ -92,30 +98,41 @@ impl App {
         let (tasks, ended) = Tasks::new(parts, tokio::runtime::Handle::current());
         engine.restore(&tasks)?;
         let receives = config.roles.contains(&Role::Receive);
-        let notes = notes(receives.then_some(&secrets), way_out.as_ref());
+        let notes = notes(config, receives.then_some(&secrets), way_out.as_ref());
         for note in &*notes {
             tracing::warn!("{note}");
         }
+        let broken = Arc::new(OnceLock::new());
         let admin_parts = admin::Parts {
             tokens: secrets.admin_tokens.clone().into(),
             metrics: metrics.clone(),
-            faults: engine.faults(),
+            faults: with_broken(engine.faults(), &broken),
             board,
             shadow,
             questions: tasks.questions(),
             notes,
+            gaps: gaps(&metrics),
         };
+        let proxies = receives && config.ingest.fapi_proxy.enabled;
+        let proxy =
+            if proxies { Some(Proxy::bind(config, &secrets, engine.log(), &metrics, &clock).await?) } else { None };
         let ingest =
             if receives { Some(Front::ingest(config, secrets, engine.log(), &metrics, &clock).await?) } else { None };
         let limits = http::Limits { max_connections: MAX_ADMIN_CONNECTIONS, ..config.ingest.limits() };
         let admin = Front::bind("admin.listen", config.admin.listen, admin::router(admin_parts), limits).await?;
-        Ok(Self { clock, metrics, engine, tasks, ended, failures, way_out, ingest, admin })
+        Ok(Self { clock, metrics, engine, tasks, ended, failures, way_out, ingest, proxy, admin, broken })
     }
 
     /// Where `/webhooks/clerk` and `/v1/attempts` are, if this process receives.
     #[must_use]
     pub fn ingest_addr(&self) -> Option<SocketAddr> {
         self.ingest.as_ref().map(|front| front.addr)
+    }
+
+    /// Where Clerk's Frontend API is forwarded from, if it is.
+    #[must_use]
+    pub fn fapi_proxy_addr(&self) -> Option<SocketAddr> {
+        self.proxy.as_ref().map(Proxy::addr)
     }
 
     /// Where `/metrics` is.
@@ -148,6 +165,10 @@ impl App {
         if let Some(ingest) = self.ingest {
             sources.spawn(ingest.serve(connections, stop.sources.clone()));
         }
+        let mut proxy = JoinSet::new();
+        if let Some(part) = self.proxy {
+            proxy.spawn(part.run(stop.sources.clone()));
+        }
         let mut admin = JoinSet::new();
         let uncounted = prometheus::IntGauge::new("admin_connections", "Not exported.")?;
         admin.spawn(self.admin.serve(uncounted, stop.admin.clone()));
@@ -165,10 +186,15 @@ impl App {
             Some(why) = self.ended.recv() => Some(why),
             why = next(&mut self.failures) => Some(why),
             Some(_) = deliveries.join_next() => Some(ended_by_itself("a sink's delivery")),
+            Some(_) = proxy.join_next() => Some(ended_by_itself("the Frontend API proxy")),
             _ = admin.join_next() => Some(ended_by_itself("the admin listener")),
         };
+        if let Some(why) = early.as_deref().filter(|_| !proxy.is_empty()) {
+            proxy::alone(why, &self.broken, &mut proxy, &shutdown).await;
+        }
         stop.sources.cancel();
         drain(&mut sources).await;
+        drain(&mut proxy).await;
         let (engine, tasks) = (self.engine, self.tasks);
         let engine = tokio::task::spawn_blocking(move || {
             engine.stop_judging(&tasks);
@@ -258,17 +284,34 @@ fn ended_by_itself(part: &str) -> String {
     format!("{part} ended by itself")
 }
 
+/// The faults of `faults`, and what broke for good.
+fn with_broken(
+    faults: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    broken: &Arc<OnceLock<String>>,
+) -> Arc<dyn Fn() -> Vec<String> + Send + Sync> {
+    let broken = Arc::clone(broken);
+    Arc::new(move || faults().into_iter().chain(broken.get().cloned()).collect())
+}
+
+/// What went by unseen.
+fn gaps(metrics: &Metrics) -> Arc<dyn Fn() -> Vec<String> + Send + Sync> {
+    let metrics = metrics.fapi_proxy.clone();
+    Arc::new(move || metrics.gap().into_iter().collect())
+}
+
 /// What cannot be seen with the sources that are configured.
-fn notes(sources: Option<&Secrets>, way_out: Option<&WayOut>) -> Arc<[String]> {
+fn notes(config: &Config, sources: Option<&Secrets>, way_out: Option<&WayOut>) -> Arc<[String]> {
     let mut notes = Vec::new();
     if let Some(aside) = way_out.and_then(|way_out| way_out.store().moved_aside()) {
         notes.push(format!("the database was damaged and is now {}: this instance began anew", aside.display()));
     }
     let Some(secrets) = sources else { return notes.into() };
-    if secrets.attempts.is_empty() && secrets.attempts_tokens.is_empty() {
+    let proxy = &config.ingest.fapi_proxy;
+    notes.extend(proxy.notes());
+    if !proxy.enabled && secrets.attempts.is_empty() && secrets.attempts_tokens.is_empty() {
         notes.push(
             "no failure source configured: Clerk's webhooks carry no failed sign-in, so no failure rate can be computed; \
-             set AUTHSPIKE_ATTEMPTS_TOKEN or AUTHSPIKE_ATTEMPTS_SECRET and report attempts"
+             set AUTHSPIKE_ATTEMPTS_TOKEN or AUTHSPIKE_ATTEMPTS_SECRET and report attempts, or enable ingest.fapi_proxy"
                 .to_owned(),
         );
     }

@@ -97,11 +97,13 @@ pub enum Source {
     ClerkWebhook,
     /// `POST /v1/attempts`. Carries failures.
     AttemptReport,
+    /// The proxy in front of Clerk's Frontend API. Carries failures and successes as Clerk answered them.
+    FapiProxy,
 }
 
 impl Source {
     /// Every source, in the order metrics list them.
-    pub const ALL: [Self; 2] = [Self::ClerkWebhook, Self::AttemptReport];
+    pub const ALL: [Self; 3] = [Self::ClerkWebhook, Self::AttemptReport, Self::FapiProxy];
 
     /// The value of the `source` label.
     #[must_use]
@@ -109,6 +111,7 @@ impl Source {
         match self {
             Self::ClerkWebhook => "clerk_webhook",
             Self::AttemptReport => "attempt_report",
+            Self::FapiProxy => "fapi_proxy",
         }
     }
 }

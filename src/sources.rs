@@ -2,6 +2,8 @@
 //!
 //! - `POST /webhooks/clerk`: Clerk's webhooks, signed by Svix (`webhook`).
 //! - `POST /v1/attempts`: reported sign-in attempts (`attempts`).
+//! - On a listener of its own: Clerk's Frontend API, forwarded and watched (`fapi_proxy`), to which the next lines do not
+//!   apply.
 //!
 //! Invariant: 2xx is answered only after the log said that the event is durable. Nothing unverified is parsed. What cannot
 //! be taken is answered 503 with `Retry-After`, and the sender keeps it.
@@ -28,6 +30,7 @@ use crate::secret::Secret;
 
 pub mod attempts;
 mod body;
+pub mod fapi_proxy;
 mod items;
 mod refused;
 pub mod signature;
@@ -53,6 +56,8 @@ pub struct Config {
     pub max_in_flight: usize,
     /// Clerk's webhooks.
     pub clerk_webhook: webhook::Config,
+    /// The proxy in front of Clerk's Frontend API.
+    pub fapi_proxy: fapi_proxy::Config,
 }
 
 impl Default for Config {
@@ -62,6 +67,7 @@ impl Default for Config {
             max_connections: 1024,
             max_in_flight: 256,
             clerk_webhook: webhook::Config::default(),
+            fapi_proxy: fapi_proxy::Config::default(),
         }
     }
 }
@@ -77,6 +83,7 @@ impl Config {
             }
         }
         faults.extend(self.clerk_webhook.validate().into_iter().map(|fault| format!("clerk_webhook.{fault}")));
+        faults.extend(self.fapi_proxy.validate().into_iter().map(|fault| format!("fapi_proxy.{fault}")));
         faults
     }
 
