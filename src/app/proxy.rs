@@ -57,12 +57,7 @@ impl Proxy {
 }
 
 /// Something else ended by itself: people still sign in until somebody stops the program.
-pub(super) async fn alone(
-    why: &str,
-    broken: &OnceLock<String>,
-    proxy: &mut JoinSet<()>,
-    shutdown: &CancellationToken,
-) {
+pub(super) async fn alone(why: &str, broken: &OnceLock<String>, proxy: &mut JoinSet<()>, shutdown: &CancellationToken) {
     tracing::error!("{why}; sign-ins are still forwarded, but nothing is detected until a restart");
     let _ = broken.set(format!("{why}; restart it"));
     tokio::select! {

@@ -96,7 +96,8 @@ impl Config {
         let mut faults = Vec::new();
         let proxy_url = self.proxy_url.parse::<Uri>().ok().filter(|url| url.scheme_str() == Some("https"));
         if self.enabled && proxy_url.is_none_or(|url| url.query().is_some() || url.path().ends_with('/')) {
-            faults.push("proxy_url: must be https://host/path without a slash at the end, as it is set in Clerk".into());
+            faults
+                .push("proxy_url: must be https://host/path without a slash at the end, as it is set in Clerk".into());
         }
         if !self.prefix.starts_with('/') || (self.prefix.len() > 1 && self.prefix.ends_with('/')) {
             faults.push("prefix: must begin with a slash and not end with one".into());
@@ -125,7 +126,8 @@ impl Config {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let unnamed = self.enabled && self.instance_id.is_empty();
-        let note = "ingest.fapi_proxy.instance_id is not set: what the proxy sees and what webhooks tell are not joined";
+        let note =
+            "ingest.fapi_proxy.instance_id is not set: what the proxy sees and what webhooks tell are not joined";
         unnamed.then(|| note.to_owned()).into_iter().collect()
     }
 }

@@ -81,7 +81,8 @@ impl Form {
         }
         self.unfinished_escape();
         self.end_of_pair();
-        let [identifier, strategy] = self.values.map(|value| String::from_utf8(value?).ok().filter(|it| !it.is_empty()));
+        let [identifier, strategy] =
+            self.values.map(|value| String::from_utf8(value?).ok().filter(|it| !it.is_empty()));
         (identifier, strategy)
     }
 
@@ -181,7 +182,9 @@ mod tests {
             ] {
                 assert_eq!(read(form.as_bytes(), chunk), (some(identifier), some(strategy)), "{form} by {chunk}");
             }
-            for form in ["", "&&&", "identifier", "identifier=", "identifiers=a", "xidentifier=a", "password=identifier"] {
+            for form in
+                ["", "&&&", "identifier", "identifier=", "identifiers=a", "xidentifier=a", "password=identifier"]
+            {
                 assert_eq!(read(form.as_bytes(), chunk), (None, None), "{form} by {chunk}");
             }
         }

@@ -160,7 +160,8 @@ impl Proxy {
     }
 
     fn upgrade(&self, request: &mut Request) -> Result<Option<Upgrade>, Fault> {
-        let Some(protocol) = headers::upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11) else {
+        let Some(protocol) = headers::upgrade(request.headers()).filter(|_| request.version() == Version::HTTP_11)
+        else {
             return Ok(None);
         };
         let place = self.tunnels.place().ok_or(Fault::TooManyTunnels)?;

@@ -117,14 +117,14 @@ pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// On a request whose answer is read: only encodings that can be read here.
 pub(super) fn readable_encodings(headers: &mut HeaderMap) {
-    let accepts_gzip = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).any(
-        |value| {
+    let accepts_gzip =
+        headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).any(|value| {
             value.split(',').any(|coding| {
                 let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
-                name.trim().eq_ignore_ascii_case("gzip") && !matches!(weight.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000")
+                name.trim().eq_ignore_ascii_case("gzip")
+                    && !matches!(weight.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000")
             })
-        },
-    );
+        });
     let readable = if accepts_gzip { "gzip" } else { "identity" };
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(readable));
 }
@@ -159,7 +159,8 @@ mod tests {
             ("content-type", "application/x-www-form-urlencoded"),
         ]);
         outgoing.prepare(&mut headers, "203.0.113.7".parse().unwrap());
-        let mut left: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        let mut left: Vec<_> =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         left.sort();
         assert_eq!(
             left,
@@ -187,9 +188,12 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_read_comes_as_gzip_or_as_it_is() {
-        for (asked, expected) in
-            [("gzip, deflate, br, zstd", "gzip"), ("br", "identity"), ("gzip;q=0, br", "identity"), ("GZIP;q=0.5", "gzip")]
-        {
+        for (asked, expected) in [
+            ("gzip, deflate, br, zstd", "gzip"),
+            ("br", "identity"),
+            ("gzip;q=0, br", "identity"),
+            ("GZIP;q=0.5", "gzip"),
+        ] {
             let mut headers = map(&[("accept-encoding", asked)]);
             readable_encodings(&mut headers);
             assert_eq!(headers["accept-encoding"], expected, "{asked}");

@@ -92,10 +92,20 @@ mod tests {
 
     #[test]
     fn an_upstream_is_an_origin_and_plain_only_on_this_machine() {
-        for good in ["https://frontend-api.clerk.dev", "https://clerk.example:8443/", "http://127.0.0.1:81", "http://[::1]:81"] {
+        for good in
+            ["https://frontend-api.clerk.dev", "https://clerk.example:8443/", "http://127.0.0.1:81", "http://[::1]:81"]
+        {
             assert!(Upstream::parse(good).is_some(), "{good}");
         }
-        for bad in ["", "frontend-api.clerk.dev", "http://frontend-api.clerk.dev", "https://a/b", "https://a?b", "ftp://a", "https://u@a"] {
+        for bad in [
+            "",
+            "frontend-api.clerk.dev",
+            "http://frontend-api.clerk.dev",
+            "https://a/b",
+            "https://a?b",
+            "ftp://a",
+            "https://u@a",
+        ] {
             assert!(Upstream::parse(bad).is_none(), "{bad}");
         }
         let upstream = Upstream::parse("https://a").unwrap();

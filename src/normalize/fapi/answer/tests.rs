@@ -27,12 +27,14 @@ fn sign_in(status: &str) -> Value {
 #[test]
 fn the_outcome_of_each_documented_code() {
     let catalog: Vec<BTreeMap<String, Value>> =
-        serde_json::from_str(include_str!("../../../../tests/fixtures/clerk/fapi/error-catalog.sign-in-subset.json")).unwrap();
+        serde_json::from_str(include_str!("../../../../tests/fixtures/clerk/fapi/error-catalog.sign-in-subset.json"))
+            .unwrap();
     let mut by_outcome: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for entry in &catalog {
         let code = entry["code"].as_str().unwrap();
         let status = entry.get("status").and_then(|it| it.as_str()?.parse().ok()).unwrap_or(400);
-        let codes = by_outcome.entry(said(&attempt(), status, None, &errors(code)).unwrap().outcome.as_str()).or_default();
+        let codes =
+            by_outcome.entry(said(&attempt(), status, None, &errors(code)).unwrap().outcome.as_str()).or_default();
         if !codes.contains(&code) {
             codes.push(code);
         }
@@ -83,7 +85,8 @@ fn a_sign_in_is_a_success_only_when_it_is_complete() {
         assert_eq!(ending.sign_in.as_deref(), Some("sia_1"));
     }
     let mut first = sign_in("needs_second_factor");
-    first["response"]["first_factor_verification"] = json!({"status": "verified", "strategy": "email_code", "error": null});
+    first["response"]["first_factor_verification"] =
+        json!({"status": "verified", "strategy": "email_code", "error": null});
     assert_eq!(said(&attempt(), 200, None, &first).unwrap().outcome, Challenge, "the answer tells how they came in");
     let step_up = Route::StepUp("sess_1".into());
     assert_eq!(said(&step_up, 200, None, &sign_in("complete")).unwrap().outcome, Other, "no new session");
@@ -93,7 +96,8 @@ fn a_sign_in_is_a_success_only_when_it_is_complete() {
 fn a_complete_sign_in_names_the_user_of_the_session_it_made() {
     let mut body = sign_in("complete");
     body["response"]["created_session_id"] = "sess_2".into();
-    body["client"] = json!({"sessions": [{"id": "sess_1", "user": {"id": "user_1"}}, {"id": "sess_2", "user": {"id": "user_2"}}]});
+    body["client"] =
+        json!({"sessions": [{"id": "sess_1", "user": {"id": "user_1"}}, {"id": "sess_2", "user": {"id": "user_2"}}]});
     let ending = said(&Route::Create, 200, None, &body).unwrap();
     assert_eq!((ending.session.as_deref(), ending.user.as_deref()), (Some("sess_2"), Some("user_2")));
 }
@@ -106,8 +110,10 @@ fn an_error_inside_a_200_is_read_once() {
     .unwrap();
     let mut sign_in = locked.clone();
     sign_in["id"] = "sia_1".into();
-    let answered = said(&Route::Create, 200, Some("oauth_google"), &json!({"response": sign_in, "client": null})).unwrap();
-    let later = said(&Route::Client, 200, None, &json!({"response": {"id": "client_1", "sign_in": sign_in}, "client": null}));
+    let answered =
+        said(&Route::Create, 200, Some("oauth_google"), &json!({"response": sign_in, "client": null})).unwrap();
+    let later =
+        said(&Route::Client, 200, None, &json!({"response": {"id": "client_1", "sign_in": sign_in}, "client": null}));
     assert_eq!((answered.outcome, answered.reason.as_deref()), (Outcome::Locked, Some("user_locked")));
     assert_eq!(Some(&answered), later.as_ref());
     assert!(answered.repeats);
@@ -136,7 +142,8 @@ fn where_no_credential_is_judged_none_is_wrong() {
 #[test]
 fn what_is_not_clerks_is_told_by_its_status() {
     let html = b"<html>blocked</html>";
-    let outcome = |status| ending(&attempt(), status, None, html).unwrap().map(|ending| (ending.outcome, ending.reason));
+    let outcome =
+        |status| ending(&attempt(), status, None, html).unwrap().map(|ending| (ending.outcome, ending.reason));
     assert_eq!(outcome(403), Some((Outcome::Blocked, Some("http_403".into()))));
     assert_eq!(outcome(429), Some((Outcome::RateLimited, Some("http_429".into()))));
     assert_eq!(outcome(422), Some((Outcome::Failure, Some("http_422".into()))));
