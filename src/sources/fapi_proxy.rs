@@ -176,11 +176,12 @@ impl FapiProxy {
         let client_header = HeaderName::try_from(config.client_ip_header.as_str()).map_err(|_| "client_ip_header")?;
         let networks = config.trusted_proxies.iter().filter_map(|proxy| network(proxy)).collect();
         let (recorder, queue) = record::new(log, ingest, metrics.clone(), clock.clone(), tenant.clone());
+        let outgoing = headers::Outgoing::new(&config.proxy_url, upstream.origin(), secret_key, client_header.clone())?;
         let proxy = forward::Proxy {
             client: upstream::client(&config.ca_file)?,
             upstream,
             prefix: config.prefix.trim_end_matches('/').into(),
-            outgoing: headers::Outgoing::new(&config.proxy_url, secret_key, client_header.clone())?,
+            outgoing,
             trusted: client_ip::Trusted::new(networks, client_header),
             watcher: Arc::new(watch::Watcher::new(queue, identifier_key, tenant, clock)),
             tunnels: tunnel::Tunnels::default(),

@@ -1,7 +1,7 @@
 //! One request to Clerk and its answer back.
 //!
 //! Invariant: method, path, query, body, status and all headers that do not concern a connection, an address or the proxy
-//! itself arrive as they were sent, in both directions. What cannot be forwarded is answered in the shape of Clerk's own
+//! itself arrive as they were sent, in both directions; no redirect is followed. What cannot be forwarded is answered in the shape of Clerk's own
 //! errors, so that its SDK can show it.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -137,6 +137,7 @@ impl Proxy {
         headers::strip_hop_by_hop(answer.headers_mut());
         // Of Clerk's own address, where the browser is not.
         answer.headers_mut().remove(header::ALT_SVC);
+        self.outgoing.lead_back(answer.headers_mut());
         *answer.version_mut() = Version::default();
         match (upgrade, switches) {
             (Some(upgrade), true) => {

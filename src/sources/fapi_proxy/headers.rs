@@ -46,11 +46,14 @@ pub(super) struct Outgoing {
     host: HeaderValue,
     proto: HeaderValue,
     client_header: HeaderName,
+    /// Scheme and host of Clerk's side.
+    origin: String,
 }
 
 impl Outgoing {
     pub(super) fn new(
         proxy_url: &str,
+        origin: String,
         secret_key: HeaderValue,
         client_header: HeaderName,
     ) -> Result<Self, &'static str> {
@@ -63,7 +66,27 @@ impl Outgoing {
             host: value(uri.authority().map(|authority| authority.as_str()))?,
             proto: value(uri.scheme_str())?,
             client_header,
+            origin,
         })
+    }
+
+    /// A redirect to Clerk's own host, which knows nothing of this instance without our headers, leads back to the proxy;
+    /// every other one is left as it is.
+    pub(super) fn lead_back(&self, headers: &mut HeaderMap) {
+        let Some(target) = headers.get(header::LOCATION).and_then(|target| target.to_str().ok()) else { return };
+        let below = target.strip_prefix(&*self.origin).unwrap_or(target);
+        let proxy = self.proxy_url.to_str().unwrap_or_default();
+        let prefix = proxy.splitn(4, '/').nth(3).unwrap_or_default();
+        let is_back = below
+            .strip_prefix('/')
+            .and_then(|below| below.strip_prefix(prefix))
+            .is_some_and(|rest| !prefix.is_empty() && (rest.is_empty() || rest.starts_with(['/', '?', '#'])));
+        if !below.starts_with('/') || below.starts_with("//") || (is_back && below.len() == target.len()) {
+            return;
+        }
+        if let Ok(back) = HeaderValue::try_from(format!("{proxy}{below}")) {
+            headers.insert(header::LOCATION, back);
+        }
     }
 
     /// Makes the client's headers those of the request to Clerk. `client` is nobody's word but our own.
@@ -137,10 +160,38 @@ mod tests {
         lines.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect()
     }
 
+    fn outgoing(name: HeaderName) -> Outgoing {
+        let (proxy_url, origin) = ("https://app.example/__clerk", "https://frontend-api.clerk.dev".to_owned());
+        Outgoing::new(proxy_url, origin, HeaderValue::from_static("sk_test"), name).unwrap()
+    }
+
+    #[test]
+    fn redirects_to_clerks_host_lead_back_and_others_are_left_alone() {
+        let outgoing = outgoing(FORWARDED_FOR);
+        for (location, expected) in [
+            ("https://frontend-api.clerk.dev/npm/a.js?b#c", "https://app.example/__clerk/npm/a.js?b#c"),
+            ("/npm/a.js", "https://app.example/__clerk/npm/a.js"),
+            ("/__clerk/npm/a.js", "/__clerk/npm/a.js"),
+            ("/__clerks/a.js", "https://app.example/__clerk/__clerks/a.js"),
+            ("https://frontend-api.clerk.dev.evil.example/a", "https://frontend-api.clerk.dev.evil.example/a"),
+            (
+                "https://app.example/?b=https://frontend-api.clerk.dev/",
+                "https://app.example/?b=https://frontend-api.clerk.dev/",
+            ),
+            ("https://accounts.example/a%20b", "https://accounts.example/a%20b"),
+            ("//other.example/a", "//other.example/a"),
+            ("a.js", "a.js"),
+        ] {
+            let mut headers = map(&[("location", location)]);
+            outgoing.lead_back(&mut headers);
+            assert_eq!(headers["location"], expected, "{location}");
+        }
+    }
+
     #[test]
     fn clerk_gets_its_three_headers_and_no_claim_of_the_client() {
         let name = HeaderName::from_static("x-edge-client");
-        let outgoing = Outgoing::new("https://app.example/__clerk", HeaderValue::from_static("sk_test"), name).unwrap();
+        let outgoing = outgoing(name);
         let mut headers = map(&[
             ("host", "app.example"),
             ("clerk-secret-key", "sk_stolen"),

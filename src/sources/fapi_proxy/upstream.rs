@@ -52,6 +52,11 @@ impl Upstream {
         whole.path_and_query(target).build().ok()
     }
 
+    /// As it stands in a redirect.
+    pub(super) fn origin(&self) -> String {
+        format!("{}://{}", self.scheme, self.authority)
+    }
+
     pub(super) fn host(&self) -> HeaderValue {
         self.host.clone()
     }
