@@ -76,6 +76,8 @@ pub struct Parts {
     pub questions: Questions,
     /// What the configured sources cannot show.
     pub notes: Arc<[String]>,
+    /// What went by unseen so far.
+    pub gaps: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
 }
 
 /// The routes.
@@ -117,16 +119,17 @@ async fn metrics(State(parts): State<Parts>) -> Response {
 }
 
 #[derive(Serialize)]
-struct Readiness<'a> {
+struct Readiness {
     ready: bool,
     reasons: Vec<String>,
-    notes: &'a [String],
+    notes: Vec<String>,
 }
 
 async fn readiness(State(parts): State<Parts>) -> Response {
     let reasons = (*parts.faults)();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = Readiness { ready: reasons.is_empty(), reasons, notes: &parts.notes };
+    let notes = parts.notes.iter().cloned().chain((*parts.gaps)()).collect();
+    let body = Readiness { ready: reasons.is_empty(), reasons, notes };
     (status, Json(&body)).into_response()
 }
 
@@ -199,6 +202,7 @@ mod tests {
             shadow: ShadowBoard::default(),
             questions: Questions::default(),
             notes: Arc::from(["no failure source".to_owned()]),
+            gaps: Arc::new(|| vec!["3 went by".to_owned()]),
         };
         let mut request = Request::builder().uri(path);
         if let Some(bearer) = bearer {
@@ -216,6 +220,7 @@ mod tests {
         let (status, body) = get(&[], Some("disk is full"), "/readyz", None).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(body.contains("disk is full") && body.contains("no failure source"), "{body}");
+        assert!(body.contains("3 went by"), "{body}");
         assert_eq!(get(&[], Some("disk is full"), "/livez", None).await.0, StatusCode::OK);
     }
 

@@ -4,10 +4,11 @@
 //! the flow, each only when the one before it has nothing more to give: sources, log, tasks, outbox, admin.
 //!
 //! Invariant: a part that ends by itself stops the whole program with an error. A detector that is gone while the front
-//! door still answers 204 would be a silent hole.
+//! door still answers 204 would be a silent hole. Where people sign in through the Frontend API proxy they come first: it
+//! goes on until the program is asked to stop, readiness says what is broken, and the exit code tells it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, bail};
 use axum::Router;
@@ -26,11 +27,13 @@ use crate::{admin, http};
 
 mod engine;
 mod fleet;
+mod proxy;
 pub mod reload;
 mod way_in;
 mod way_out;
 
 use engine::Engine;
+use proxy::Proxy;
 use reload::Reload;
 use way_in::WayIn;
 use way_out::WayOut;
@@ -50,7 +53,10 @@ pub struct App {
     failed: Failed,
     way_out: Option<WayOut>,
     way_in: Option<WayIn>,
+    proxy: Option<Proxy>,
     admin: Front,
+    /// What ended by itself, while there is a proxy to go on.
+    broken: Arc<OnceLock<String>>,
 }
 
 /// A listener and what answers on it.
@@ -102,15 +108,20 @@ impl App {
         for note in &*notes {
             tracing::warn!("{note}");
         }
+        let broken = Arc::new(OnceLock::new());
         let admin_parts = admin::Parts {
             tokens: secrets.admin_tokens.clone().into(),
             metrics: metrics.clone(),
-            faults: engine.faults(),
+            faults: with_broken(engine.faults(), &broken),
             board,
             shadow,
             questions: tasks.questions(),
             notes,
+            gaps: gaps(&metrics),
         };
+        let proxies = receives && config.ingest.fapi_proxy.enabled;
+        let proxy =
+            if proxies { Some(Proxy::bind(config, &secrets, engine.log(), &metrics, &clock).await?) } else { None };
         let way_in = if receives {
             Some(WayIn::open(config, secrets, engine.log(), &metrics, &clock, &failed).await?)
         } else {
@@ -118,13 +129,19 @@ impl App {
         };
         let limits = http::Limits { max_connections: MAX_ADMIN_CONNECTIONS, ..config.ingest.limits() };
         let admin = Front::bind("admin.listen", config.admin.listen, admin::router(admin_parts), limits).await?;
-        Ok(Self { clock, metrics, engine, tasks, ended, failures, failed, way_out, way_in, admin })
+        Ok(Self { clock, metrics, engine, tasks, ended, failures, failed, way_out, way_in, proxy, admin, broken })
     }
 
     /// Where `/webhooks/clerk` and `/v1/attempts` are, if this process receives.
     #[must_use]
     pub fn ingest_addr(&self) -> Option<SocketAddr> {
         self.way_in.as_ref().map(WayIn::addr)
+    }
+
+    /// Where Clerk's Frontend API is forwarded from, if it is.
+    #[must_use]
+    pub fn fapi_proxy_addr(&self) -> Option<SocketAddr> {
+        self.proxy.as_ref().map(Proxy::addr)
     }
 
     /// Where `/metrics` is.
@@ -157,6 +174,10 @@ impl App {
         if let Some(way_in) = self.way_in {
             way_in.serve(&mut sources, connections, &stop.sources);
         }
+        let mut proxy = JoinSet::new();
+        if let Some(part) = self.proxy {
+            proxy.spawn(part.run(stop.sources.clone()));
+        }
         let mut admin = JoinSet::new();
         let uncounted = prometheus::IntGauge::new("admin_connections", "Not exported.")?;
         admin.spawn(self.admin.serve(uncounted, stop.admin.clone()));
@@ -174,10 +195,15 @@ impl App {
             Some(why) = self.ended.recv() => Some(why),
             Some(why) = self.failures.recv() => Some(why),
             Some(_) = deliveries.join_next() => Some(ended_by_itself("a sink's delivery")),
+            Some(_) = proxy.join_next() => Some(ended_by_itself("the Frontend API proxy")),
             _ = admin.join_next() => Some(ended_by_itself("the admin listener")),
         };
+        if let Some(why) = early.as_deref().filter(|_| !proxy.is_empty()) {
+            proxy::alone(why, &self.broken, &mut proxy, &shutdown).await;
+        }
         stop.sources.cancel();
         drain(&mut sources).await;
+        drain(&mut proxy).await;
         let (engine, tasks) = (self.engine, self.tasks);
         let engine = tokio::task::spawn_blocking(move || {
             engine.stop_judging(&tasks);
@@ -232,6 +258,21 @@ fn ended_by_itself(part: &str) -> String {
     format!("{part} ended by itself")
 }
 
+/// The faults of `faults`, and what broke for good.
+fn with_broken(
+    faults: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    broken: &Arc<OnceLock<String>>,
+) -> Arc<dyn Fn() -> Vec<String> + Send + Sync> {
+    let broken = Arc::clone(broken);
+    Arc::new(move || faults().into_iter().chain(broken.get().cloned()).collect())
+}
+
+/// What went by unseen.
+fn gaps(metrics: &Metrics) -> Arc<dyn Fn() -> Vec<String> + Send + Sync> {
+    let metrics = metrics.fapi_proxy.clone();
+    Arc::new(move || metrics.gap().into_iter().collect())
+}
+
 /// What cannot be seen with the sources that are configured.
 fn notes(sources: Option<(&Config, &Secrets)>, way_out: Option<&WayOut>) -> Arc<[String]> {
     let mut notes = Vec::new();
@@ -239,12 +280,15 @@ fn notes(sources: Option<(&Config, &Secrets)>, way_out: Option<&WayOut>) -> Arc<
         notes.push(format!("the database was damaged and is now {}: this instance began anew", aside.display()));
     }
     let Some((config, secrets)) = sources else { return notes.into() };
+    let proxy = &config.ingest.fapi_proxy;
+    notes.extend(proxy.notes());
     let has_topic = |format| config.ingest.kafka.iter().any(|topic| topic.format == format);
-    let reads = has_topic(Format::Attempts) || !config.ingest.file.is_empty();
+    let reads = has_topic(Format::Attempts) || !config.ingest.file.is_empty() || proxy.enabled;
     if secrets.attempts.is_empty() && secrets.attempts_tokens.is_empty() && !reads {
         notes.push(
             "no failure source configured: Clerk's webhooks carry no failed sign-in, so no failure rate can be computed; \
-             set AUTHSPIKE_ATTEMPTS_TOKEN or AUTHSPIKE_ATTEMPTS_SECRET and report attempts, or follow a log ([[ingest.file]])"
+             set AUTHSPIKE_ATTEMPTS_TOKEN or AUTHSPIKE_ATTEMPTS_SECRET and report attempts, enable ingest.fapi_proxy, or \
+             follow a log ([[ingest.file]])"
                 .to_owned(),
         );
     }

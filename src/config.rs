@@ -243,9 +243,13 @@ pub fn load(flags: &Flags, environment: &Environment, need: Need) -> Result<Load
     match figment.extract::<Config>() {
         Ok(config) => {
             let receives = need == Need::Source && config.roles.contains(&Role::Receive);
-            let has_source = secrets.any_source() || config.ingest.reads();
+            let proxies = config.ingest.fapi_proxy.enabled;
+            let has_source = secrets.any_source() || config.ingest.reads() || proxies;
             if receives && !has_source && faults.len() == before {
                 faults.push(Secrets::missing());
+            }
+            if receives && proxies && secrets.clerk_secret_key.is_none() {
+                faults.push(Secrets::no_secret_key());
             }
             if receives && config.kafka.is_on() && secrets.identifier_key.is_none() {
                 faults.push(Secrets::no_identifier_key());

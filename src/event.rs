@@ -99,11 +99,13 @@ pub enum Source {
     AttemptReport,
     /// A record of somebody else's log, by a mapping. Carries failures.
     LogRecord,
+    /// The proxy in front of Clerk's Frontend API. Carries failures and successes as Clerk answered them.
+    FapiProxy,
 }
 
 impl Source {
     /// Every source, in the order metrics list them.
-    pub const ALL: [Self; 3] = [Self::ClerkWebhook, Self::AttemptReport, Self::LogRecord];
+    pub const ALL: [Self; 4] = [Self::ClerkWebhook, Self::AttemptReport, Self::LogRecord, Self::FapiProxy];
 
     /// The value of the `source` label.
     #[must_use]
@@ -112,6 +114,7 @@ impl Source {
             Self::ClerkWebhook => "clerk_webhook",
             Self::AttemptReport => "attempt_report",
             Self::LogRecord => "log_record",
+            Self::FapiProxy => "fapi_proxy",
         }
     }
 }

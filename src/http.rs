@@ -57,6 +57,18 @@ pub struct Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
 
+/// Of the connection that a request came on; in the request's extensions. Whoever moves a body for longer than a request
+/// may take says so as it goes, and the connection is not one of no use.
+#[derive(Clone, Debug)]
+pub struct Progress(Arc<Activity>);
+
+impl Progress {
+    /// Bytes have moved.
+    pub fn mark(&self) {
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Serves `router` on `listener` until `stop`, then finishes what runs. `connections` shows how many are open.
 pub async fn serve(
     listener: TcpListener,
@@ -95,7 +107,9 @@ async fn serve_with(
             let (router, activity) = (router.clone(), Arc::clone(&activity));
             hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
                 let running = Running::begin(&activity);
-                let answer = answer(router.clone(), request.map(Body::new), peer, limits.request_timeout);
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(Progress(Arc::clone(&activity)));
+                let answer = answer(router.clone(), request, peer, limits.request_timeout);
                 async move {
                     let answered = answer.await;
                     drop(running);

@@ -12,9 +12,11 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+mod fapi_proxy;
 mod kafka;
 mod latency;
 
+pub use fapi_proxy::FapiProxyMetrics;
 pub use kafka::KafkaMetrics;
 pub use latency::LatencyQuantiles;
 
@@ -27,6 +29,8 @@ pub struct Metrics {
     process: Arc<ProcessCollector>,
     /// What came in at the front door.
     pub ingest: IngestMetrics,
+    /// The proxy in front of Clerk's Frontend API.
+    pub fapi_proxy: FapiProxyMetrics,
     /// The durable log.
     pub log: LogMetrics,
     /// The detector tasks.
@@ -177,6 +181,7 @@ impl Metrics {
         let declare = Declare(&registry);
         let metrics = Self {
             ingest: IngestMetrics::new(&declare)?,
+            fapi_proxy: FapiProxyMetrics::new(&declare)?,
             log: LogMetrics::new(&declare)?,
             detect: DetectMetrics::new(&declare)?,
             outbox: OutboxMetrics::new(&declare)?,

@@ -7,6 +7,7 @@ use crate::event::{AuthEvent, MAX_FUTURE_MILLIS, Timestamp};
 
 pub mod attempt;
 pub mod clerk_webhook;
+pub mod fapi;
 pub mod identifier;
 pub mod mapped;
 mod moment;

@@ -4,6 +4,8 @@
 //! - `POST /v1/attempts`: reported sign-in attempts (`attempts`).
 //! - topics of the user's own that hold either (`kafka_topic`).
 //! - Files that others write, followed and read by a mapping (`file`).
+//! - On a listener of its own: Clerk's Frontend API, forwarded and watched (`fapi_proxy`), to which the next lines do not
+//!   apply.
 //!
 //! Invariant: 2xx is answered only after the log said that the event is durable. Nothing unverified is parsed. What cannot
 //! be taken is answered 503 with `Retry-After`, and the sender keeps it.
@@ -32,6 +34,7 @@ use crate::secret::Secret;
 
 pub mod attempts;
 mod body;
+pub mod fapi_proxy;
 pub mod file;
 mod items;
 pub mod kafka_topic;
@@ -65,6 +68,8 @@ pub struct Config {
     pub file: Vec<file::Config>,
     /// Mappings of one's own, for files and for `replay --mapping`, by name.
     pub mapping: BTreeMap<String, mapped::Config>,
+    /// The proxy in front of Clerk's Frontend API.
+    pub fapi_proxy: fapi_proxy::Config,
 }
 
 impl Default for Config {
@@ -77,6 +82,7 @@ impl Default for Config {
             kafka: Vec::new(),
             file: Vec::new(),
             mapping: BTreeMap::new(),
+            fapi_proxy: fapi_proxy::Config::default(),
         }
     }
 }
@@ -100,6 +106,7 @@ impl Config {
             faults.extend(found.into_iter().map(|fault| format!("mapping.{name}.{fault}")));
         }
         faults.extend(file::validate(&self.file, &self.mapping).into_iter().map(|fault| format!("file.{fault}")));
+        faults.extend(self.fapi_proxy.validate().into_iter().map(|fault| format!("fapi_proxy.{fault}")));
         faults
     }
 

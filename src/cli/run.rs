@@ -73,7 +73,8 @@ async fn serve(mut loaded: Loaded, read: Option<Read>) -> anyhow::Result<Exit> {
     let demo = read.is_none().then(|| demo::Demo::prepare(&mut loaded)).transpose()?;
     let app = App::build(&loaded.config, loaded.secrets.clone()).await?;
     let ingest = app.ingest_addr().map(tracing::field::display);
-    tracing::info!(ingest, admin = %app.admin_addr(), "listening");
+    let fapi_proxy = app.fapi_proxy_addr().map(tracing::field::display);
+    tracing::info!(ingest, fapi_proxy, admin = %app.admin_addr(), "listening");
     if let (Some(demo), Some(ingest)) = (demo, app.ingest_addr()) {
         demo.start(ingest, app.admin_addr(), shutdown.requested.clone())?;
     }

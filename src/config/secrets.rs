@@ -23,6 +23,8 @@ use crate::sources::signature::SigningKey;
 pub const CLERK_WEBHOOK: &str = "CLERK_WEBHOOK_SIGNING_SECRET";
 /// The older name for the same.
 pub const CLERK_WEBHOOK_ALIAS: &str = "CLERK_WEBHOOK_SECRET";
+/// The instance's secret key (`sk_live_…`), as Clerk's SDKs call it; for the Frontend API proxy.
+pub const CLERK_SECRET_KEY: &str = "CLERK_SECRET_KEY";
 /// Our own `whsec_` secret for attempt reports.
 pub const ATTEMPTS: &str = "AUTHSPIKE_ATTEMPTS_SECRET";
 /// Bearer token for attempt reports.
@@ -36,7 +38,8 @@ pub const KAFKA_SASL_PASSWORD: &str = "AUTHSPIKE_KAFKA_SASL_PASSWORD";
 /// Password of the file in `ssl.key.location`.
 pub const KAFKA_SSL_KEY_PASSWORD: &str = "AUTHSPIKE_KAFKA_SSL_KEY_PASSWORD";
 
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 9] = [
+    CLERK_SECRET_KEY,
     CLERK_WEBHOOK,
     CLERK_WEBHOOK_ALIAS,
     ATTEMPTS,
@@ -56,6 +59,8 @@ const MAX_SECRETS: usize = 10;
 pub struct Secrets {
     /// Verify `POST /webhooks/clerk`.
     pub clerk_webhook: Vec<Secret>,
+    /// Goes to Clerk with every request that is forwarded.
+    pub clerk_secret_key: Option<Secret>,
     /// Verify signed `POST /v1/attempts`.
     pub attempts: Vec<Secret>,
     /// Verify `POST /v1/attempts` with a bearer token.
@@ -102,6 +107,13 @@ impl Secrets {
         Fault::new("environment", None, what)
     }
 
+    /// What to do when the proxy has no key.
+    #[must_use]
+    pub(super) fn no_secret_key() -> Fault {
+        let what = format!("{CLERK_SECRET_KEY} is not set: without it Clerk takes nothing from ingest.fapi_proxy");
+        Fault::new("environment", None, what)
+    }
+
     pub(super) fn read(environment: &Environment, faults: &mut Vec<Fault>) -> Self {
         let mut clerk_webhook = read_one(environment, CLERK_WEBHOOK, faults);
         for secret in read_one(environment, CLERK_WEBHOOK_ALIAS, faults) {
@@ -116,6 +128,7 @@ impl Secrets {
         }
         Self {
             clerk_webhook,
+            clerk_secret_key: read_single(environment, CLERK_SECRET_KEY, faults),
             attempts,
             attempts_tokens: read_one(environment, ATTEMPTS_TOKEN, faults),
             admin_tokens: read_one(environment, ADMIN_TOKEN, faults),

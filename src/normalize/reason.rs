@@ -38,6 +38,15 @@ pub(super) fn outcome(code: &str) -> Outcome {
         | "session_reverification_required"
         | "verification_already_verified"
         | "no_password_set"
+        | "resource_not_found"
+        | "oauth_access_denied"
+        | "external_account_not_found"
+        | "form_param_missing"
+        | "form_param_nil"
+        | "form_param_unknown"
+        | "form_param_format_invalid"
+        | "form_param_value_invalid"
+        | "form_conditional_param_missing"
         | "needs_identifier"
         | "abandoned" => Outcome::Other,
         _ => Outcome::Failure,

@@ -19,6 +19,7 @@ mod deployment;
 mod determinism;
 mod evaluation;
 mod explain;
+mod fapi_proxy;
 mod faulty;
 mod formats;
 mod generated;

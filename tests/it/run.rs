@@ -239,10 +239,10 @@ fn a_full_disk_is_503_and_unready_and_heals_without_a_restart() {
 }
 
 /// A small disk of its own, for as long as the test runs.
-struct Mounted(tempfile::TempDir);
+pub struct Mounted(pub tempfile::TempDir);
 
 impl Mounted {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])

@@ -37,6 +37,8 @@ pub struct Instance {
     pub data_dir: PathBuf,
     pub ingest: SocketAddr,
     pub admin: SocketAddr,
+    /// Of one that forwards.
+    pub fapi_proxy: Option<SocketAddr>,
     client: reqwest::blocking::Client,
     said: Arc<Mutex<String>>,
 }
@@ -68,7 +70,7 @@ impl Instance {
             .spawn()
             .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
-        let (mut ingest, mut admin) = (None, None);
+        let (mut ingest, mut admin, mut fapi_proxy) = (None, None, None);
         let mut seen = String::new();
         while admin.is_none() {
             let mut line = String::new();
@@ -77,6 +79,7 @@ impl Instance {
             let fields: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no line of its log: {line}"));
             if fields["message"] == "listening" {
                 ingest = fields["ingest"].as_str().and_then(|addr| addr.parse().ok());
+                fapi_proxy = fields["fapi_proxy"].as_str().and_then(|addr| addr.parse().ok());
                 admin = fields["admin"].as_str().and_then(|addr| addr.parse().ok());
             }
         }
@@ -90,7 +93,7 @@ impl Instance {
         });
         let client = reqwest::blocking::Client::builder().timeout(DEADLINE).build().unwrap();
         let ingest = ingest.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
-        Self { child, data_dir: data_dir.to_owned(), ingest, admin: admin.unwrap(), client, said }
+        Self { child, data_dir: data_dir.to_owned(), ingest, admin: admin.unwrap(), fapi_proxy, client, said }
     }
 
     /// Posts attempts, one a line; the status and the answer.
