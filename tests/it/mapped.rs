@@ -124,3 +124,39 @@ fn a_followed_access_log_counts_every_line_once_through_rotation_and_a_kill() {
     until("the line that is none", || (instance.metric(skipped) >= 1.0).then_some(()));
     assert_eq!(stored(&instance), [3.0, 0.0]);
 }
+
+#[test]
+fn the_reporters_for_node_and_python_deliver_what_they_were_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let instance = Instance::start(&dir.path().join("data"));
+    let reporters = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/report");
+    let node = format!(
+        "import {{ reportAttempt }} from 'file://{}/authspike.mjs';
+         for (let n = 0; n < 700; n++) reportAttempt({{ identifier: `n${{n}}@example.com`, ip: '203.0.113.7', error: {{ errors: [{{ code: 'form_password_incorrect' }}] }} }});
+         reportAttempt({{ identifier: 'ok@example.com', ip: '203.0.113.7' }});
+         setTimeout(() => process.exit(0), 4000);",
+        reporters.display()
+    );
+    let python = "import time, authspike
+for n in range(700): authspike.report_attempt(f'p{n}@example.com', '203.0.113.9', reason='form_password_incorrect')
+authspike.report_attempt('ok@example.com', '203.0.113.9', success=True)
+time.sleep(4)";
+    let run = |program: &str, arguments: &[&str]| {
+        let child = Command::new(program)
+            .args(arguments)
+            .env("PYTHONPATH", &reporters)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("AUTHSPIKE_URL", format!("http://{}", instance.ingest))
+            .env("AUTHSPIKE_ATTEMPTS_TOKEN", crate::support::TOKEN)
+            .spawn();
+        child.unwrap()
+    };
+    let mut running = [run("node", &["--input-type=module", "-e", &node]), run("python3", &["-c", python])];
+    for reporter in &mut running {
+        assert!(reporter.wait().unwrap().success());
+    }
+    let stored = |outcome: &str| {
+        instance.metric(&format!("authspike_ingest_events_total{{outcome=\"{outcome}\",source=\"attempt_report\"}}"))
+    };
+    assert_eq!((stored("failure"), stored("success")), (1400.0, 2.0));
+}
