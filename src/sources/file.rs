@@ -208,11 +208,10 @@ impl Follower {
         }
         self.unreadable = fault.is_some();
         let file: &Path = self.tail.path();
-        match fault {
-            Some(error) => {
-                tracing::warn!(file = %file.display(), %error, "a file to follow cannot be read; waiting for it")
-            }
-            None => tracing::info!(file = %file.display(), "a file to follow can be read again"),
+        if let Some(error) = fault {
+            tracing::warn!(file = %file.display(), %error, "a file to follow cannot be read; waiting for it");
+        } else {
+            tracing::info!(file = %file.display(), "a file to follow can be read again");
         }
         self.intake.metrics.files_unreadable.add(if self.unreadable { 1 } else { -1 });
     }

@@ -21,10 +21,9 @@ pub(super) fn outcome(method: &str, path: &str, status: u16) -> Result<Outcome, 
     match *parts.as_slice() {
         ["sign_ins"] => create(status),
         ["sign_ins", _, "attempt_first_factor" | "attempt_second_factor"] => attempt(status),
-        ["sessions", _, "verify", "attempt_first_factor" | "attempt_second_factor"] => match attempt(status)? {
-            Outcome::Success => Err("a session that was there is confirmed"),
-            outcome => Ok(outcome),
-        },
+        ["sessions", _, "verify", "attempt_first_factor" | "attempt_second_factor"] => {
+            but_success(status, "a session that was there is confirmed")
+        }
         ["sign_ins", _, "prepare_first_factor" | "prepare_second_factor"] if status == 429 => Ok(Outcome::RateLimited),
         ["sign_ins", ..] => Err("a step of a sign-in that judges nothing"),
         _ => Err("not a route of a sign-in"),
@@ -33,10 +32,12 @@ pub(super) fn outcome(method: &str, path: &str, status: u16) -> Result<Outcome, 
 
 /// An attempt is begun: with the identifier alone, or with the password too. A 200 does not say which.
 fn create(status: u16) -> Result<Outcome, &'static str> {
-    match attempt(status)? {
-        Outcome::Success => Err("a sign-in was begun; its factor is judged later, or was in the body"),
-        outcome => Ok(outcome),
-    }
+    but_success(status, "a sign-in was begun; its factor is judged later, or was in the body")
+}
+
+/// As an attempt, where a 200 says nothing and this is why.
+fn but_success(status: u16, why: &'static str) -> Result<Outcome, &'static str> {
+    attempt(status).and_then(|outcome| if outcome == Outcome::Success { Err(why) } else { Ok(outcome) })
 }
 
 fn attempt(status: u16) -> Result<Outcome, &'static str> {

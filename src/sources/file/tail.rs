@@ -48,8 +48,8 @@ impl Tail {
     /// Will follow `path`, with its position in the directory `positions`.
     pub(super) fn new(path: &Path, positions: &Path, from_start: bool) -> Self {
         let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
-        let name: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        let stored_at = positions.join(format!("{name}.json"));
+        let name = digest.iter().take(16).fold(0_u128, |name, byte| name << 8 | u128::from(*byte));
+        let stored_at = positions.join(format!("{name:032x}.json"));
         Self { path: path.to_owned(), stored_at, from_start, open: None }
     }
 
