@@ -1,8 +1,8 @@
 //! The tasks of this process: which partitions are judged here, each on a thread of its own.
 //!
 //! Invariant: a partition has at most one task here, and [`Tasks::stop`] answers only once that has left its last snapshot
-//! (or the patience given is over). A task that ends without having been asked to is told of: a partition that nobody
-//! judges would be a silent hole.
+//! (or the patience given is over, and then its successor waits for it). A task that ends without having been asked to is
+//! told of: a partition that nobody judges would be a silent hole.
 //!
 //! Not here: who decides which partitions are ours. On the embedded log it is the one there is; on Kafka the group says.
 
@@ -48,6 +48,8 @@ struct Shared {
     runtime: Handle,
     in_force: Mutex<InForce>,
     running: Mutex<Vec<(Partition, Running)>>,
+    /// Those that did not stop in time, until their successors have waited for them.
+    late: Mutex<Vec<(Partition, Running)>>,
     settings: DashMap<Partition, Settings>,
     questions: Questions,
     ended: mpsc::Sender<String>,
@@ -64,6 +66,7 @@ impl Tasks {
             parts,
             runtime,
             running: Mutex::default(),
+            late: Mutex::default(),
             settings: DashMap::new(),
             questions: Questions::default(),
             ended,
@@ -130,8 +133,13 @@ impl Tasks {
     {
         let (alive, done) = sync_channel::<()>(1);
         let (stop, tasks) = (CancellationToken::new(), self.clone());
+        let late: Vec<_> = locked(&self.0.late).extract_if(.., |(late, _)| *late == partition).collect();
         let stopping = stop.clone();
         std::thread::Builder::new().name(format!("detect-{}", partition.0)).spawn(move || {
+            for (_, earlier) in late {
+                // Two at a time would take each other's records, and what is shown of the one would go with the other.
+                let _ = earlier.done.recv();
+            }
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| body(&tasks, stopping.clone())));
             tasks.0.settings.remove(&partition);
             tasks.0.questions.remove(partition);
@@ -160,21 +168,22 @@ impl Tasks {
     /// Has the tasks of `partitions` stop, and waits until they have, at most `patience`; answers whether all did.
     #[must_use]
     pub fn stop(&self, partitions: &[Partition], patience: Duration) -> bool {
-        let stopping: Vec<Running> = {
-            let mut running = locked(&self.0.running);
-            let (stopping, rest) = running.drain(..).partition(|(partition, _)| partitions.contains(partition));
-            *running = rest;
-            let stopping: Vec<(Partition, Running)> = stopping;
-            stopping.into_iter().map(|(_, running)| running).collect()
-        };
-        for running in &stopping {
+        let stopping: Vec<_> =
+            locked(&self.0.running).extract_if(.., |(partition, _)| partitions.contains(partition)).collect();
+        for (_, running) in &stopping {
             running.stop.cancel();
         }
         let begun = Stopwatch::start();
-        stopping.iter().all(|running| {
-            let left = patience.saturating_sub(begun.elapsed());
-            matches!(running.done.recv_timeout(left), Err(RecvTimeoutError::Disconnected))
-        })
+        let late: Vec<_> = stopping
+            .into_iter()
+            .filter(|(_, running)| {
+                let left = patience.saturating_sub(begun.elapsed());
+                !matches!(running.done.recv_timeout(left), Err(RecvTimeoutError::Disconnected))
+            })
+            .collect();
+        let all = late.is_empty();
+        locked(&self.0.late).extend(late);
+        all
     }
 
     /// As [`Tasks::stop`], for all there are.
