@@ -18,7 +18,7 @@ use crate::sources::fapi_proxy::{FapiProxy, Parts};
 pub(super) struct Proxy {
     listener: TcpListener,
     addr: SocketAddr,
-    proxy: FapiProxy,
+    forwarding: FapiProxy,
 }
 
 impl Proxy {
@@ -29,7 +29,7 @@ impl Proxy {
         metrics: &Metrics,
         clock: &Clock,
     ) -> anyhow::Result<Self> {
-        let proxy = FapiProxy::new(Parts {
+        let forwarding = FapiProxy::new(Parts {
             config: config.ingest.fapi_proxy.clone(),
             secret_key: secrets.clerk_secret_key.clone().context("CLERK_SECRET_KEY is not set")?,
             log,
@@ -44,7 +44,7 @@ impl Proxy {
             .await
             .with_context(|| format!("ingest.fapi_proxy.listen: cannot listen on {listen}"))?;
         let addr = listener.local_addr()?;
-        Ok(Self { listener, addr, proxy })
+        Ok(Self { listener, addr, forwarding })
     }
 
     pub(super) const fn addr(&self) -> SocketAddr {
@@ -52,7 +52,7 @@ impl Proxy {
     }
 
     pub(super) async fn run(self, stop: CancellationToken) {
-        self.proxy.run(self.listener, stop).await;
+        self.forwarding.run(self.listener, stop).await;
     }
 }
 

@@ -140,14 +140,14 @@ fn of_resource(route: &Route, strategy: Option<&str>, body: Body<'_>) -> Result<
         // The newest one is what was prepared; the first one is how the person came in.
         let newest = if matches!(route, Route::Prepare(_)) { verifications.len() } else { 1 };
         let told = verifications.into_iter().take(newest).flatten();
-        told.filter_map(|verification| code(&verification.strategy)).last()
+        told.rev().find_map(|verification| code(&verification.strategy))
     });
     let session = id(&resource.created_session_id);
     let sign_in = if matches!(route, Route::StepUp(_)) { None } else { id(&resource.id) };
     let ending = |outcome, reason, repeats| Ending {
         outcome,
         reason: Some(reason),
-        user: session.as_deref().and_then(|session| user(&body.client, session)),
+        user: session.as_deref().and_then(|session| user(body.client.as_ref(), session)),
         session: session.clone(),
         sign_in,
         repeats,
@@ -177,21 +177,20 @@ fn of_resource(route: &Route, strategy: Option<&str>, body: Body<'_>) -> Result<
     Ok(ending(outcome, status, false))
 }
 
-/// What a code means on this route: where no credential is judged, none is wrong.
+/// What a code means on this route: where no credential is judged, none is wrong. Where a new password is set it is the
+/// new one that is refused, and where a code is sent there is none yet.
 fn judged(route: &Route, outcome: Outcome) -> Outcome {
-    match (route, outcome) {
-        // Of a new password, or of the way a code is sent.
-        (Route::Reset(_) | Route::Prepare(_), Outcome::Failure | Outcome::PasswordCorrectStopped) => Outcome::Other,
-        (_, outcome) => outcome,
-    }
+    let judges = !matches!(route, Route::Reset(_) | Route::Prepare(_));
+    let is_judgement = matches!(outcome, Outcome::Failure | Outcome::PasswordCorrectStopped);
+    if is_judgement && !judges { Outcome::Other } else { outcome }
 }
 
 fn error(verification: Option<&Verification<'_>>) -> Option<Box<str>> {
     code(&verification?.error.as_ref()?.code)
 }
 
-fn user(client: &Option<Client<'_>>, session: &str) -> Option<Box<str>> {
-    let sessions = &client.as_ref()?.sessions;
+fn user(client: Option<&Client<'_>>, session: &str) -> Option<Box<str>> {
+    let sessions = &client?.sessions;
     let created = sessions.iter().find(|it| it.id.loose() == Some(session))?;
     id(&created.user.as_ref()?.id)
 }

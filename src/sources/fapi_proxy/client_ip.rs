@@ -72,77 +72,64 @@ mod tests {
     /// (case, trusted, peer, header, lines, the client)
     type Case<'a> = (&'a str, &'a [&'a str], &'a str, &'a str, &'a [&'a str], Option<&'a str>);
 
+    const XFF: &str = "x-forwarded-for";
+    const CASES: &[Case<'_>] = &[
+        ("direct", &[], "203.0.113.7", XFF, &[], Some("203.0.113.7")),
+        ("direct, spoofed", &[], "203.0.113.7", XFF, &["8.8.8.8"], Some("203.0.113.7")),
+        ("direct beside a proxy, spoofed", &[ALB], "203.0.113.7", XFF, &["8.8.8.8, 10.1.1.1"], Some("203.0.113.7")),
+        ("IPv4 on an IPv6 socket", &[], "::ffff:203.0.113.7", XFF, &["8.8.8.8"], Some("203.0.113.7")),
+        ("ALB", &[ALB], "10.0.3.4", XFF, &["203.0.113.7"], Some("203.0.113.7")),
+        ("ALB appends to what was spoofed", &[ALB], "10.0.3.4", XFF, &["8.8.8.8, 203.0.113.7"], Some("203.0.113.7")),
+        ("ALB with client ports", &[ALB], "10.0.3.4", XFF, &["203.0.113.7:51234"], Some("203.0.113.7")),
+        ("ALB with client ports, IPv6", &[ALB], "10.0.3.4", XFF, &["[2001:db8::7]:51234"], Some("2001:db8::7")),
+        (
+            "Cloudflare, its header",
+            &[CLOUDFLARE],
+            "173.245.48.9",
+            "cf-connecting-ip",
+            &["203.0.113.7"],
+            Some("203.0.113.7"),
+        ),
+        (
+            "its header from elsewhere",
+            &[CLOUDFLARE],
+            "198.51.100.1",
+            "cf-connecting-ip",
+            &["203.0.113.7"],
+            Some("198.51.100.1"),
+        ),
+        (
+            "Cloudflare, then ALB",
+            &[CLOUDFLARE, ALB],
+            "10.0.3.4",
+            XFF,
+            &["8.8.8.8, 203.0.113.7, 173.245.48.9"],
+            Some("203.0.113.7"),
+        ),
+        (
+            "past Cloudflare, claiming it",
+            &[CLOUDFLARE, ALB],
+            "10.0.3.4",
+            XFF,
+            &["203.0.113.7, 173.245.48.9, 198.51.100.1"],
+            Some("198.51.100.1"),
+        ),
+        ("nginx on this machine", &["127.0.0.1"], "127.0.0.1", "x-real-ip", &["203.0.113.7"], Some("203.0.113.7")),
+        ("IPv6 all the way", &[EDGE_V6], "2400:cb00::1", XFF, &["2001:db8::7"], Some("2001:db8::7")),
+        ("mapped", &[ALB], "::ffff:10.0.3.4", XFF, &["::ffff:203.0.113.7"], Some("203.0.113.7")),
+        ("two lines are one list", &[ALB], "10.0.3.4", XFF, &["8.8.8.8", "203.0.113.7, 10.0.0.9"], Some("203.0.113.7")),
+        ("all of it inside", &[ALB], "10.0.3.4", XFF, &["10.5.5.5, 10.0.0.9"], Some("10.5.5.5")),
+        ("the proxy's own check", &[ALB], "10.0.3.4", XFF, &[], None),
+        ("garbage where the proxy writes", &[ALB], "10.0.3.4", XFF, &["203.0.113.7, unknown"], None),
+        ("garbage where anybody writes", &[ALB], "10.0.3.4", XFF, &["<script>, 203.0.113.7"], Some("203.0.113.7")),
+        ("an empty place", &[ALB], "10.0.3.4", XFF, &["203.0.113.7,"], None),
+        ("nobody", &[ALB], "10.0.3.4", XFF, &["0.0.0.0"], None),
+        ("not text", &[ALB], "10.0.3.4", XFF, &["203.0.113.7\u{e9}"], None),
+    ];
+
     #[test]
     fn only_what_trusted_proxies_wrote_is_believed() {
-        let xff = "x-forwarded-for";
-        let cases: &[Case<'_>] = &[
-            ("direct", &[], "203.0.113.7", xff, &[], Some("203.0.113.7")),
-            ("direct, spoofed", &[], "203.0.113.7", xff, &["8.8.8.8"], Some("203.0.113.7")),
-            ("direct beside a proxy, spoofed", &[ALB], "203.0.113.7", xff, &["8.8.8.8, 10.1.1.1"], Some("203.0.113.7")),
-            ("IPv4 on an IPv6 socket", &[], "::ffff:203.0.113.7", xff, &["8.8.8.8"], Some("203.0.113.7")),
-            ("ALB", &[ALB], "10.0.3.4", xff, &["203.0.113.7"], Some("203.0.113.7")),
-            (
-                "ALB appends to what was spoofed",
-                &[ALB],
-                "10.0.3.4",
-                xff,
-                &["8.8.8.8, 203.0.113.7"],
-                Some("203.0.113.7"),
-            ),
-            ("ALB with client ports", &[ALB], "10.0.3.4", xff, &["203.0.113.7:51234"], Some("203.0.113.7")),
-            ("ALB with client ports, IPv6", &[ALB], "10.0.3.4", xff, &["[2001:db8::7]:51234"], Some("2001:db8::7")),
-            (
-                "Cloudflare, its header",
-                &[CLOUDFLARE],
-                "173.245.48.9",
-                "cf-connecting-ip",
-                &["203.0.113.7"],
-                Some("203.0.113.7"),
-            ),
-            (
-                "its header from elsewhere",
-                &[CLOUDFLARE],
-                "198.51.100.1",
-                "cf-connecting-ip",
-                &["203.0.113.7"],
-                Some("198.51.100.1"),
-            ),
-            (
-                "Cloudflare, then ALB",
-                &[CLOUDFLARE, ALB],
-                "10.0.3.4",
-                xff,
-                &["8.8.8.8, 203.0.113.7, 173.245.48.9"],
-                Some("203.0.113.7"),
-            ),
-            (
-                "past Cloudflare, claiming it",
-                &[CLOUDFLARE, ALB],
-                "10.0.3.4",
-                xff,
-                &["203.0.113.7, 173.245.48.9, 198.51.100.1"],
-                Some("198.51.100.1"),
-            ),
-            ("nginx on this machine", &["127.0.0.1"], "127.0.0.1", "x-real-ip", &["203.0.113.7"], Some("203.0.113.7")),
-            ("IPv6 all the way", &[EDGE_V6], "2400:cb00::1", xff, &["2001:db8::7"], Some("2001:db8::7")),
-            ("mapped", &[ALB], "::ffff:10.0.3.4", xff, &["::ffff:203.0.113.7"], Some("203.0.113.7")),
-            (
-                "two lines are one list",
-                &[ALB],
-                "10.0.3.4",
-                xff,
-                &["8.8.8.8", "203.0.113.7, 10.0.0.9"],
-                Some("203.0.113.7"),
-            ),
-            ("all of it inside", &[ALB], "10.0.3.4", xff, &["10.5.5.5, 10.0.0.9"], Some("10.5.5.5")),
-            ("the proxy's own check", &[ALB], "10.0.3.4", xff, &[], None),
-            ("garbage where the proxy writes", &[ALB], "10.0.3.4", xff, &["203.0.113.7, unknown"], None),
-            ("garbage where anybody writes", &[ALB], "10.0.3.4", xff, &["<script>, 203.0.113.7"], Some("203.0.113.7")),
-            ("an empty place", &[ALB], "10.0.3.4", xff, &["203.0.113.7,"], None),
-            ("nobody", &[ALB], "10.0.3.4", xff, &["0.0.0.0"], None),
-            ("not text", &[ALB], "10.0.3.4", xff, &["203.0.113.7\u{e9}"], None),
-        ];
-        for (case, trusted, peer, header, lines, expected) in cases {
+        for (case, trusted, peer, header, lines, expected) in CASES {
             let header: HeaderName = header.parse().unwrap();
             let networks = trusted.iter().map(|text| super::super::network(text).unwrap()).collect();
             let mut headers = HeaderMap::new();
@@ -153,8 +140,8 @@ mod tests {
             assert_eq!(client, expected.map(|ip| ip.parse().unwrap()), "{case}");
         }
         let long = vec!["10.0.0.1"; MAX_HOPS + 1].join(", ");
-        let headers = HeaderMap::from_iter([(HeaderName::from_static(xff), long.parse().unwrap())]);
-        let trusted = Trusted::new(vec![ALB.parse().unwrap()], HeaderName::from_static(xff));
+        let headers = HeaderMap::from_iter([(HeaderName::from_static(XFF), long.parse().unwrap())]);
+        let trusted = Trusted::new(vec![ALB.parse().unwrap()], HeaderName::from_static(XFF));
         assert_eq!(trusted.client("10.0.0.1".parse().unwrap(), &headers), None);
     }
 }

@@ -63,7 +63,7 @@ impl Outgoing {
         Ok(Self {
             proxy_url: value(Some(proxy_url))?,
             secret_key,
-            host: value(uri.authority().map(|authority| authority.as_str()))?,
+            host: value(uri.authority().map(axum::http::uri::Authority::as_str))?,
             proto: value(uri.scheme_str())?,
             client_header,
             origin,
