@@ -52,7 +52,7 @@ func Send() {
 
 // post says whether the batch is done with: taken, or refused for good. The ids make a repeat harmless.
 func post(body []byte) bool {
-	request, err := http.NewRequest("POST", os.Getenv("AUTHSPIKE_URL")+"/v1/attempts", bytes.NewReader(body))
+	request, err := http.NewRequest("POST", os.Getenv("ATTEMPTS_URL")+"/v1/attempts", bytes.NewReader(body))
 	if err != nil {
 		return true
 	}

@@ -24,7 +24,7 @@ async function send() {
   sending = true;
   const batch = queue.slice(0, BATCH);
   try {
-    const answer = await fetch(`${process.env.AUTHSPIKE_URL}/v1/attempts`, {
+    const answer = await fetch(`${process.env.ATTEMPTS_URL}/v1/attempts`, {
       method: "POST",
       headers: {
         authorization: `Bearer ${process.env.AUTHSPIKE_ATTEMPTS_TOKEN}`,

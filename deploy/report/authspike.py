@@ -23,7 +23,7 @@ def _send():
         while len(batch) < 500 and not _queue.empty():
             batch.append(_queue.get())
         request = urllib.request.Request(
-            os.environ["AUTHSPIKE_URL"] + "/v1/attempts",
+            os.environ["ATTEMPTS_URL"] + "/v1/attempts",
             data=json.dumps(batch).encode(),
             headers={"authorization": "Bearer " + os.environ["AUTHSPIKE_ATTEMPTS_TOKEN"], "content-type": "application/json"},
         )

@@ -146,7 +146,7 @@ time.sleep(4)";
             .args(arguments)
             .env("PYTHONPATH", &reporters)
             .env("PYTHONDONTWRITEBYTECODE", "1")
-            .env("AUTHSPIKE_URL", format!("http://{}", instance.ingest))
+            .env("ATTEMPTS_URL", format!("http://{}", instance.ingest))
             .env("AUTHSPIKE_ATTEMPTS_TOKEN", crate::support::TOKEN)
             .spawn();
         child.unwrap()
