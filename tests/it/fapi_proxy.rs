@@ -170,14 +170,14 @@ fn a_stuffing_run_through_the_proxy_is_found_under_the_clients_address() {
 
 #[test]
 fn with_a_full_disk_everybody_still_signs_in_and_the_gap_is_told() {
-    const SIGN_INS: usize = 12_000;
+    const SIGN_INS: u32 = 12_000;
     let (mounted, clerk) = (Mounted::new(), Clerk::start());
     let instance = proxied(&mounted.0.path().join("data"), &clerk, &[]);
     let proxy = instance.fapi_proxy.unwrap();
     let filler = mounted.0.path().join("filler");
     let mut file = std::fs::File::create(&filler).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}
-    let failed = load(proxy, SIGN_INS);
+    let failed = load(proxy, SIGN_INS as usize);
     assert_eq!(failed, 0, "of {SIGN_INS} sign-ins");
     let (status, body) = instance.admin("/readyz");
     assert_eq!(status, 503, "detection is not well: {body}");
@@ -187,7 +187,9 @@ fn with_a_full_disk_everybody_still_signs_in_and_the_gap_is_told() {
     drop(file);
     std::fs::remove_file(&filler).unwrap();
     let unrecorded = || instance.metric("authspike_fapi_proxy_unrecorded_total{reason=\"queue_full\"}");
-    until("what waited to be recorded", || (all_recorded(&instance) + unrecorded() == SIGN_INS as f64).then_some(()));
+    until("what waited to be recorded", || {
+        (all_recorded(&instance) + unrecorded() == f64::from(SIGN_INS)).then_some(())
+    });
     assert!(unrecorded() > 0.0 && all_recorded(&instance) > 8000.0, "{} of {SIGN_INS} went by", unrecorded());
     assert!(instance.terminate().success());
 }

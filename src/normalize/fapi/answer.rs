@@ -168,12 +168,13 @@ fn of_resource(route: &Route, strategy: Option<&str>, body: Body<'_>) -> Result<
     }
     // Without a strategy it is the short form of a sign-in by password.
     let by_password = strategy.as_deref().is_none_or(|strategy| strategy == "password");
-    let outcome = match reason::outcome(&status) {
-        Outcome::PasswordCorrectStopped if !by_password => Outcome::Challenge,
+    let mut outcome = reason::outcome(&status);
+    if outcome == Outcome::PasswordCorrectStopped && !by_password {
+        outcome = Outcome::Challenge;
+    } else if outcome == Outcome::Failure {
         // A status that is not known here.
-        Outcome::Failure => Outcome::Other,
-        known => known,
-    };
+        outcome = Outcome::Other;
+    }
     Ok(ending(outcome, status, false))
 }
 

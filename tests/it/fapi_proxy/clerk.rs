@@ -136,7 +136,7 @@ async fn answer(State(seen): State<Arc<Mutex<Vec<Seen>>>>, mut request: Request)
         ["sign_ins", sia, "attempt_first_factor"] if field("code").is_some() => code(sia, field("code").unwrap()),
         ["sign_ins", sia, "attempt_first_factor"] => sign_in(sia, None, field("password"), field("strategy")),
         ["sign_ins", sia, "prepare_first_factor"] => (200, resource(sia, "needs_first_factor")),
-        _ => (404, errors(json!({"code": "resource_not_found", "message": "not found"}))),
+        _ => (404, errors(&json!({"code": "resource_not_found", "message": "not found"}))),
     };
     let text = body.to_string();
     let mut response = Response::builder().status(status).header("content-type", "application/json");
@@ -153,7 +153,7 @@ fn fixture(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-fn errors(item: Value) -> Value {
+fn errors(item: &Value) -> Value {
     let whole = fixture(include_str!("../../fixtures/clerk/fapi/error-body.with-trace-id.json"));
     json!({"errors": [item], "clerk_trace_id": whole["clerk_trace_id"]})
 }
@@ -171,7 +171,7 @@ fn complete(sia: &str) -> Value {
 }
 
 fn sign_in(sia: &str, identifier: Option<&str>, password: Option<&str>, strategy: Option<&str>) -> (u16, Value) {
-    let item = |text| errors(fixture(text));
+    let item = |text| errors(&fixture(text));
     match (identifier, password) {
         _ if strategy == Some("oauth_google") => {
             let mut oauth =
@@ -182,7 +182,7 @@ fn sign_in(sia: &str, identifier: Option<&str>, password: Option<&str>, strategy
         (Some("nobody@example.com"), _) => {
             let dump =
                 fixture(include_str!("../../fixtures/clerk/fapi/sdk-console.422.form_identifier_not_found.json"));
-            (422, errors(dump["errors"][0].clone()))
+            (422, errors(&dump["errors"][0]))
         }
         (Some("locked@example.com"), _) => {
             (403, item(include_str!("../../fixtures/clerk/fapi/error-item.user_locked.json")))
@@ -202,7 +202,7 @@ fn code(sia: &str, code: &str) -> (u16, Value) {
     if code == "424242" {
         return (200, complete(sia));
     }
-    (422, errors(fixture(include_str!("../../fixtures/clerk/fapi/error-item.form_code_incorrect.json"))))
+    (422, errors(&fixture(include_str!("../../fixtures/clerk/fapi/error-item.form_code_incorrect.json"))))
 }
 
 /// After a redirect back from a provider, if the cookie says that it ended badly.
@@ -238,7 +238,8 @@ fn trickle() -> Response {
 
 /// Parts, each after a pause in milliseconds; `None` breaks off.
 fn futures_body(parts: Vec<(u64, Option<Bytes>)>) -> Body {
-    struct Parts(std::vec::IntoIter<(u64, Option<Bytes>)>, Option<Pin<Box<tokio::time::Sleep>>>, Option<Option<Bytes>>);
+    type Part = Option<Bytes>;
+    struct Parts(std::vec::IntoIter<(u64, Part)>, Option<(Pin<Box<tokio::time::Sleep>>, Part)>);
     impl axum::body::HttpBody for Parts {
         type Data = Bytes;
         type Error = std::io::Error;
@@ -247,20 +248,18 @@ fn futures_body(parts: Vec<(u64, Option<Bytes>)>) -> Body {
             context: &mut std::task::Context<'_>,
         ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, std::io::Error>>> {
             loop {
-                if let Some(pause) = &mut self.1 {
+                if let Some((pause, _)) = &mut self.1 {
                     std::task::ready!(pause.as_mut().poll(context));
-                    self.1 = None;
-                    let part = self.2.take().unwrap();
+                    let (_, part) = self.1.take().unwrap();
                     let frame = part.map(hyper::body::Frame::data).ok_or_else(|| std::io::Error::other("broken off"));
                     return std::task::Poll::Ready(Some(frame));
                 }
                 let Some((pause, part)) = self.0.next() else { return std::task::Poll::Ready(None) };
-                self.1 = Some(Box::pin(tokio::time::sleep(Duration::from_millis(pause))));
-                self.2 = Some(part);
+                self.1 = Some((Box::pin(tokio::time::sleep(Duration::from_millis(pause))), part));
             }
         }
     }
-    Body::new(Parts(parts.into_iter(), None, None))
+    Body::new(Parts(parts.into_iter(), None))
 }
 
 /// Says everything back, in capitals.
