@@ -2,8 +2,8 @@
 //! and of those about a sign-in the answer is recorded as an attempt.
 //!
 //! Invariant: what detection, the log or the disk are doing makes no difference to what is forwarded. Attempts are handed
-//! over through a bounded queue that nobody waits for; what finds it full is counted and let go ([`record`]). Of a request
-//! two form fields are read and no other is copied ([`watch`]); the secret key goes to Clerk and nowhere else.
+//! over through a bounded queue that nobody waits for; what finds it full is counted and let go (`record`). Of a request
+//! two form fields are read and no other is copied (`watch`); the secret key goes to Clerk and nowhere else.
 //!
 //! Not here: TLS towards the browser (whatever stands in front has it), redirects, cookies, caches, retries.
 

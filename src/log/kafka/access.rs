@@ -6,7 +6,7 @@
 //! Invariant: trying out changes nothing. Reading begins at the end of a topic and takes nothing; what is sent to try out
 //! writing asks for two acknowledgements, which no broker can give: whether it may be written is looked at first.
 //!
-//! Not here: rights on consumer groups. A group is joined anyway, and says what it lacks ([`super::group`]).
+//! Not here: rights on consumer groups. A group is joined anyway, and says what it lacks (`group`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
