@@ -74,7 +74,10 @@ fn opensearch() -> Receiver {
     let distribution = installed("opensearch-2.19.1");
     if !distribution.join("bin").exists() {
         let parent = format!("-DoutputDirectory={}", distribution.parent().unwrap().display());
-        run(Command::new("mvn").args(["-q", "-B", "dependency:unpack", &parent, &format!("-Dartifact={OPENSEARCH}")]));
+        // Where it unpacked before it would not again, and it notes that in the directory it runs in.
+        let unpack = ["-q", "-B", "dependency:unpack", "-Dmdep.overWriteReleases=true", &parent];
+        let folder = distribution.parent().unwrap();
+        run(Command::new("mvn").args(unpack).arg(format!("-Dartifact={OPENSEARCH}")).current_dir(folder));
     }
     // It refuses to run as root: as nobody it needs files of its own.
     let files =
