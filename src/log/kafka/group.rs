@@ -9,23 +9,24 @@
 //! partition is given up only after its [`Owner`] has returned from [`Owner::revoked`]. Memory is bounded: what a feed
 //! does not take stays unread.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
-use rdkafka::topic_partition_list::TopicPartitionListElem;
-use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset as KafkaOffset, Statistics, TopicPartitionList};
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::config::Clients;
-use super::health::{Health, Refused, explain};
+use super::health::{Health, Listener, Refused, explain};
 use crate::clock::Stopwatch;
+
+mod member;
+
+use member::Member;
 
 /// Records handed over at one time: enough that the hand-over costs nothing, few enough that a task looks up often.
 const BATCH: usize = 1024;
@@ -85,113 +86,6 @@ enum Command {
     Leave,
 }
 
-/// What the member's callbacks do.
-struct Member {
-    topic: String,
-    group: String,
-    owner: Mutex<Box<dyn Owner>>,
-    health: Arc<Health>,
-    held: Mutex<BTreeSet<i32>>,
-    /// Not yet taken out of the reader.
-    gone: Mutex<Vec<i32>>,
-}
-
-impl ClientContext for Member {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.health.log(level, facility, message);
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        self.health.stats(&statistics);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.health.error(&error, reason);
-    }
-}
-
-impl ConsumerContext for Member {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let partitions: Vec<i32> =
-            list.elements_for_topic(&self.topic).iter().map(TopicPartitionListElem::partition).collect();
-        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
-        let result = if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            self.assign(consumer, list, &partitions, cooperative)
-        } else {
-            self.revoke(consumer, list, &partitions, cooperative)
-        };
-        if let Err(error) = result {
-            tracing::warn!(group = self.group, %error, "a rebalance did not go as it should; the group will do it again");
-        }
-        let held = locked(&self.held).len();
-        let label = [self.group.as_str()];
-        self.health.metrics().rebalances.with_label_values(&label).inc();
-        self.health.metrics().partitions.with_label_values(&label).set(i64::try_from(held).unwrap_or(i64::MAX));
-    }
-}
-
-impl Member {
-    fn assign(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        list: &mut TopicPartitionList,
-        partitions: &[i32],
-        cooperative: bool,
-    ) -> Result<(), KafkaError> {
-        // Where it begins does not matter, since it is paused; the end costs least.
-        list.set_all_offsets(KafkaOffset::End)?;
-        if cooperative {
-            consumer.incremental_assign(list)?;
-        } else {
-            consumer.assign(list)?;
-        }
-        consumer.pause(list)?;
-        let new: Vec<i32> = {
-            let mut held = locked(&self.held);
-            partitions.iter().copied().filter(|partition| held.insert(*partition)).collect()
-        };
-        tracing::info!(group = self.group, partitions = ?new, "partitions are ours");
-        locked(&self.owner).assigned(&new);
-        Ok(())
-    }
-
-    fn revoke(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        list: &TopicPartitionList,
-        partitions: &[i32],
-        cooperative: bool,
-    ) -> Result<(), KafkaError> {
-        let is_lost = consumer.assignment_lost();
-        let old: Vec<i32> =
-            partitions.iter().copied().filter(|partition| locked(&self.held).contains(partition)).collect();
-        tracing::info!(group = self.group, partitions = ?old, lost = is_lost, "partitions are no longer ours");
-        locked(&self.owner).revoked(&old);
-        locked(&self.held).retain(|partition| !old.contains(partition));
-        locked(&self.gone).extend(&old);
-        if cooperative { consumer.incremental_unassign(list) } else { consumer.unassign() }
-    }
-}
-
-/// What the reader's callbacks do.
-struct Reader(Arc<Health>);
-
-impl ClientContext for Reader {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.0.log(level, facility, message);
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        self.0.stats(&statistics);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.0.error(&error, reason);
-    }
-}
-
-impl ConsumerContext for Reader {}
-
 /// A member of a group, on a thread of its own.
 pub(super) struct Group {
     topic: String,
@@ -214,16 +108,16 @@ impl Group {
             topic: topic.to_owned(),
             group: group.to_owned(),
             owner: Mutex::new(owner),
-            health: Arc::clone(health),
+            health: Listener(Arc::clone(health)),
             held: Mutex::default(),
             gone: Mutex::default(),
         };
         let member: Arc<BaseConsumer<Member>> = Arc::new(clients.member(group).create_with_context(context)?);
-        let reader: BaseConsumer<Reader> = clients
+        let reader: BaseConsumer<Listener> = clients
             .reader(group)
             // An end that is reached tells that reading is allowed.
             .set("enable.partition.eof", "true")
-            .create_with_context(Reader(Arc::clone(health)))?;
+            .create_with_context(Listener(Arc::clone(health)))?;
         member.subscribe(&[topic])?;
         let (commands, orders) = sync_channel(COMMANDS);
         let reading = Reading {
@@ -309,7 +203,7 @@ struct Fed {
 struct Reading {
     topic: String,
     member: Arc<BaseConsumer<Member>>,
-    reader: BaseConsumer<Reader>,
+    reader: BaseConsumer<Listener>,
     orders: Receiver<Command>,
     feeds: BTreeMap<i32, Fed>,
     /// The reader has to be told which partitions it reads.
@@ -401,7 +295,7 @@ impl Reading {
     fn reads(&mut self) {
         // What was fetched before it was refused may still come until the reader has begun anew.
         if self.refused.take_if(|refusal| refusal.asked_again).is_some() {
-            self.member.context().health.allowed(Refused::Topic);
+            self.member.context().health.0.allowed(Refused::Topic);
         }
     }
 
@@ -415,7 +309,7 @@ impl Reading {
         let text = explain(error, &format!("topic {}, group {group}", self.topic));
         match Refused::by(error) {
             Some(what) => {
-                health.refused(what, text);
+                health.0.refused(what, text);
                 if what == Refused::Topic {
                     self.refused = Some(Refusal { since: Stopwatch::start(), asked_again: false });
                 }
