@@ -339,7 +339,7 @@ impl Clients {
         client
             .set("statistics.interval.ms", STATISTICS_MILLIS)
             .set("fetch.wait.max.ms", "100")
-            // What is fetched ahead of the detector, a partition: bounds memory and what a hand-over throws away.
+            // What is fetched ahead, of all partitions: bounds memory and what a hand-over throws away.
             .set("queued.max.messages.kbytes", "8192")
             // After a full queue: the default of a second would be a stall at each of them.
             .set("fetch.queue.backoff.ms", "10");
