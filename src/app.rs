@@ -19,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{Config, Loaded, Role, Secrets};
+use crate::detect::Silence;
 use crate::log::kafka::Failed;
 use crate::metrics::Metrics;
-use crate::pipeline::{self, Board, Ended, ShadowBoard, Tasks};
+use crate::pipeline::{self, Board, Ended, ShadowBoard, SignalBoard, Tasks};
 use crate::sources::kafka_topic::Format;
 use crate::{admin, http};
 
@@ -91,6 +92,7 @@ impl App {
             Engine::embedded(config, way_out.store(), way_out.enqueue(&clock), &clock, &metrics)?
         };
         let (board, shadow) = (Board::default(), ShadowBoard::default());
+        let signals = SignalBoard::new(Silence(i64::from(config.admin.silent_minutes) * 60_000), clock.clone());
         let parts = pipeline::Parts {
             log: engine.log(),
             config: config.detect.clone(),
@@ -99,6 +101,7 @@ impl App {
             log_metrics: metrics.log.clone(),
             board: Arc::clone(&board),
             shadow: shadow.clone(),
+            signals: signals.clone(),
             wake: woken.unwrap_or_else(|| Arc::new(|| ())),
         };
         let (tasks, ended) = Tasks::new(parts, tokio::runtime::Handle::current());
@@ -115,6 +118,7 @@ impl App {
             faults: with_broken(engine.faults(), &broken),
             board,
             shadow,
+            signals,
             questions: tasks.questions(),
             notes,
             gaps: gaps(&metrics),

@@ -46,6 +46,7 @@ mod reconfigure;
 mod rules;
 mod series;
 mod shape;
+mod signals;
 mod sketch;
 mod snapshot;
 mod tail;
@@ -57,6 +58,7 @@ mod window;
 pub use config::Config;
 pub use explain::{Explanation, MAX_TENANTS_EXPLAINED, Subject, UnknownSubject};
 pub use reconfigure::NEEDS_RESTART;
+pub use signals::{Blind, Flow, Seen, Signal, Signals, Silence};
 pub use snapshot::SnapshotError;
 
 use allow::AllowList;
@@ -167,6 +169,9 @@ impl Detector {
         self.settle(found);
         if is_counted(event.outcome) {
             let place = self.tenant(&event.tenant, at);
+            if let Some(tenant) = self.tenants.get_mut(usize::from(place)) {
+                tenant.signals.note(&event);
+            }
             let AuthEvent { tenant, outcome, ip, account, identifier, reason, user_agent, .. } = event;
             let account = account.or_else(|| identifier.map(crate::event::Account::Identifier));
             let exempt = self.allow.exempt(&tenant, ip, account.as_ref(), at);
@@ -207,6 +212,11 @@ impl Detector {
     #[must_use]
     pub fn open_findings(&self) -> Vec<Finding> {
         self.episodes.values().filter(|episode| !episode.is_closed()).map(Episode::current).collect()
+    }
+
+    /// What has come in of each instance.
+    pub fn signals(&self) -> impl Iterator<Item = (&Tenant, &Signals)> {
+        self.tenants.iter().map(|state| (&state.tenant, &state.signals))
     }
 
     /// Figures about the detector itself.

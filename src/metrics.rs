@@ -121,6 +121,8 @@ pub struct DetectMetrics {
     pub memory: MemoryMetrics,
     /// `state`
     pub tenants: IntGaugeVec,
+    /// `signal`, `state`; worked out when the page is asked for
+    pub signals: IntGaugeVec,
     /// Entities told of in the finding of a larger attack.
     pub folded: IntCounter,
     /// `rule`
@@ -301,6 +303,11 @@ impl DetectMetrics {
                 "detect_tenants",
                 "Instances by how far their normal has been learned: learning (a day), provisional (two weeks), learned.",
                 &["state"],
+            )?,
+            signals: declare.gauges(
+                "detect_signals",
+                "Instances by how each kind of event comes in: flowing, stopped, gone (for so long that nobody waits), never.",
+                &["signal", "state"],
             )?,
             folded: declare.counter(
                 "findings_folded_total",

@@ -18,7 +18,7 @@ use super::watermark::Watermark;
 use super::{Config, Detector};
 use crate::event::Timestamp;
 
-const VERSION: u8 = 6;
+const VERSION: u8 = 7;
 
 /// The snapshot is not one of this version's.
 #[derive(Debug, thiserror::Error)]

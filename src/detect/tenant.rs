@@ -16,6 +16,7 @@ use super::population::Population;
 use super::pulse::{Outage, Pulse};
 use super::rules::{Span, Thresholds, rounded};
 use super::series::{Alarm, Limits, Maturity, Reading, Series};
+use super::signals::Signals;
 use super::window::{Counts, SLOTS, bucket_of, slot_of, start_of_slot};
 use super::{Config, Detector};
 use crate::event::{Address, Outcome, Tenant, Timestamp};
@@ -36,6 +37,7 @@ pub(crate) struct TenantState {
     pub(crate) population: Population,
     pub(crate) pulse: Pulse,
     pub(crate) devices: Devices,
+    pub(crate) signals: Signals,
     strange: Series,
     locks: Series,
     /// Somebody has signed in: without that there is nothing to hold a new tenant's failures against.
@@ -60,6 +62,7 @@ impl TenantState {
             population: Population::starting_at(at, slot_of(bucket_of(at))),
             pulse: Pulse::default(),
             devices: Devices::default(),
+            signals: Signals::default(),
             strange: Series::starting_at(at),
             locks: Series::starting_at(at),
             has_succeeded: false,
