@@ -23,7 +23,7 @@ use crate::detect::Silence;
 use crate::log::kafka::Failed;
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Board, Ended, ShadowBoard, SignalBoard, Tasks};
-use crate::sources::kafka_topic::Format;
+use crate::sources::kafka_topic::{Config as Topic, Format};
 use crate::{admin, http};
 
 mod engine;
@@ -286,8 +286,8 @@ fn notes(sources: Option<(&Config, &Secrets)>, way_out: Option<&WayOut>) -> Arc<
     let Some((config, secrets)) = sources else { return notes.into() };
     let proxy = &config.ingest.fapi_proxy;
     notes.extend(proxy.notes());
-    let has_topic = |format| config.ingest.kafka.iter().any(|topic| topic.format == format);
-    let reads = has_topic(Format::Attempts) || !config.ingest.file.is_empty() || proxy.enabled;
+    let topics = &config.ingest.kafka;
+    let reads = topics.iter().any(Topic::has_failures) || !config.ingest.file.is_empty() || proxy.enabled;
     if secrets.attempts.is_empty() && secrets.attempts_tokens.is_empty() && !reads {
         notes.push(
             "no failure source configured: Clerk's webhooks carry no failed sign-in, so no failure rate can be computed; \
@@ -296,7 +296,7 @@ fn notes(sources: Option<(&Config, &Secrets)>, way_out: Option<&WayOut>) -> Arc<
                 .to_owned(),
         );
     }
-    if secrets.clerk_webhook.is_empty() && !has_topic(Format::ClerkWebhook) {
+    if secrets.clerk_webhook.is_empty() && !topics.iter().any(|topic| topic.is_of(Format::ClerkWebhook)) {
         notes.push(
             "no Clerk webhook configured: lock-outs and sign-ins are seen only where attempts report them".to_owned(),
         );

@@ -62,6 +62,8 @@ pub struct IngestMetrics {
     pub items_refused: IntCounterVec,
     /// `result`
     pub file_lines: IntCounterVec,
+    /// Records of topics that are no attempt by their mapping.
+    pub records_skipped: IntCounter,
     /// Files to follow that cannot be read.
     pub files_unreadable: IntGauge,
     /// Bytes of followed files that are not read yet.
@@ -246,6 +248,10 @@ impl IngestMetrics {
                 "ingest_file_lines_total",
                 "Lines of followed files, by what they were: attempt, skipped (none by the mapping), refused.",
                 &["result"],
+            )?,
+            records_skipped: declare.counter(
+                "ingest_records_skipped_total",
+                "Records of topics that are no attempt by the mapping that reads them.",
             )?,
             files_unreadable: declare
                 .gauge("ingest_files_unreadable", "Files to follow that are not there or cannot be read.")?,
