@@ -135,6 +135,8 @@ pub struct DetectMetrics {
     pub shadow_findings: IntCounterVec,
     /// Sign-in events that the allow list covers.
     pub allowed: IntCounter,
+    /// Successes that another source had told of.
+    pub repeated: IntCounter,
     /// Findings open now.
     pub findings_open: IntGauge,
     /// Findings not opened because too many were open.
@@ -337,6 +339,10 @@ impl DetectMetrics {
             allowed: declare.counter(
                 "detect_allowed_total",
                 "Sign-in events of which something was not counted because the allow list covers it.",
+            )?,
+            repeated: declare.counter(
+                "detect_repeated_successes_total",
+                "Successes whose session another event had told of: counted once, with what only this one said.",
             )?,
             findings_open: declare.gauge("findings_open", "Findings open now.")?,
             findings_suppressed: declare.counter(

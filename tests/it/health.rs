@@ -74,3 +74,41 @@ fn each_instance_is_told_with_what_comes_in_and_what_it_is_blind_to_also_after_a
     assert!(has("ins_accesslog", "no failure that names an account was ever seen"), "{told:?}");
     assert!(!has("ins_accesslog", "no failure was ever seen"));
 }
+
+#[test]
+fn a_sign_in_that_a_report_and_the_webhook_tell_of_counts_once_and_the_webhook_names_who_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let instance = Instance::start(directory.path());
+    let now = Clock::system().now().0;
+    let report = |number: u32, outcome: &str, more: &str| {
+        let at = now - 60_000 + i64::from(number) * 1000;
+        format!(
+            r#"{{"id":"r-{number}","occurred_at":{at},"instance_id":"ins_1","outcome":"{outcome}","ip":"203.0.113.7"{more}}}"#
+        )
+    };
+    let failures: Vec<String> =
+        (0..20).map(|n| report(n, "failure", &format!(r#","identifier":"person{n}@example.com""#))).collect();
+    assert_eq!(instance.attempts(&failures.join("\n")).unwrap().1["accepted"], 20);
+    // The edge saw somebody get in, and not who.
+    let success = report(30, "success", r#","session_id":"sess_1""#);
+    assert_eq!(instance.attempts(&success).unwrap().1["accepted"], 1);
+    let at = now - 30_000;
+    let body = format!(
+        r#"{{"object":"event","type":"session.created","instance_id":"ins_1","timestamp":{at},"data":{{"object":"session","id":"sess_1","user_id":"user_77","status":"active","created_at":{at}}},"event_attributes":{{"http_request":{{"client_ip":"203.0.113.7","user_agent":"curl/8"}}}}}}"#
+    );
+    assert_eq!(instance.webhook("msg_1", body.as_bytes()), 204);
+    until("the second to be told from a further one", || {
+        (instance.metric("authspike_detect_repeated_successes_total") == 1.0).then_some(())
+    });
+    instance.settle();
+    let open: Vec<Value> = serde_json::from_str(&instance.admin("/v1/findings").1).unwrap();
+    assert_eq!(open.len(), 1, "{open:?}");
+    let evidence = &open[0]["evidence"];
+    assert_eq!(evidence["totals"]["successes"], 1, "{evidence}");
+    assert_eq!(evidence["compromised"][0]["account"], "user_77", "{evidence}");
+    assert_eq!(evidence["compromised"][0]["address"], "203.0.113.7");
+    assert_eq!(evidence["compromised_total"], 1);
+    // Both are events that came in.
+    let of = |source: &str| format!("authspike_ingest_events_total{{outcome=\"success\",source=\"{source}\"}}");
+    assert_eq!((instance.metric(&of("attempt_report")), instance.metric(&of("clerk_webhook"))), (1.0, 1.0));
+}
