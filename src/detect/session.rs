@@ -42,6 +42,7 @@ pub(super) struct News {
 
 /// What was known before a sign-in was counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "four facts that do not depend on each other")]
 pub(super) struct Before {
     /// Its account had signed in before, from anywhere.
     pub(super) known: bool,

@@ -29,17 +29,10 @@ fn auth0(id: &str, kind: &str, ip: &str) -> String {
     )
 }
 
-#[test]
-fn topics_are_read_by_a_preset_and_by_a_mapping_of_ones_own_each_record_once() {
-    let properties = Cluster::shared().properties(Login::Plain);
-    let (preset, own, dead) = (fresh("auth0"), fresh("own"), fresh("dead"));
-    for topic in [&preset, &own, &dead] {
-        create_topic(&properties, topic, 1, &[]);
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("authspike.toml");
+/// A topic for a preset, and one for a mapping that is written beside it.
+fn sections(preset: &str, own: &str, dead: &str) -> String {
     let brokers = Cluster::shared().bootstrap();
-    let text = format!(
+    format!(
         r#"
 [[ingest.kafka]]
 topic = "{preset}"
@@ -64,8 +57,19 @@ identifier = ["/who"]
 when = [{{ at = ["/ok"], is = ["false"] }}]
 outcome = "failure"
 "#
-    );
-    std::fs::write(&config, text).unwrap();
+    )
+}
+
+#[test]
+fn topics_are_read_by_a_preset_and_by_a_mapping_of_ones_own_each_record_once() {
+    let properties = Cluster::shared().properties(Login::Plain);
+    let (preset, own, dead) = (fresh("auth0"), fresh("own"), fresh("dead"));
+    for topic in [&preset, &own, &dead] {
+        create_topic(&properties, topic, 1, &[]);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("authspike.toml");
+    std::fs::write(&config, sections(&preset, &own, &dead)).unwrap();
     let data = folder.path().join("data");
     let start = || Instance::start_as(&data, &[], &["--config", &config.display().to_string()]);
 
