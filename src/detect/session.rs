@@ -5,6 +5,8 @@
 //! for whom it is news, with what the first said beside it; so whoever got in from an attacking address is named by whichever
 //! of the two knows him. What both say is believed as the first said it, but a user id is more than the hash of an identifier.
 //!
+//! A session belongs to one user; of another user it is another sign-in, and counts.
+//!
 //! Invariant: a success with a session that is remembered adds nothing to a count that has it already. Bounded for each
 //! tenant and in all, and it grows with use. A session is forgotten after an hour: Svix repeats a webhook after 5 seconds, 5
 //! minutes and 30 minutes, and what comes later is late for every window but the day's.
@@ -73,8 +75,8 @@ impl News {
 /// What was said of a sign-in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Told {
-    /// Everything: nothing can be news.
-    Whole,
+    /// Everything: nothing can be news. Hash of the user's id.
+    Whole(u64),
     /// This much.
     Partly(Box<Part>),
 }
@@ -88,14 +90,29 @@ struct Part {
     before: Before,
 }
 
+impl Told {
+    /// Whether `sign_in` is of somebody else: whoever sends one session for many people hides none of them.
+    fn is_of_another(&self, sign_in: &SignIn) -> bool {
+        let told = match self {
+            Self::Whole(user) => Some(*user),
+            Self::Partly(part) => user(part.account.as_ref()),
+        };
+        told.zip(user(sign_in.account.as_ref())).is_some_and(|(told, now)| told != now)
+    }
+}
+
+/// Hash of a user's id, where that is known.
+fn user(account: Option<&Account>) -> Option<u64> {
+    match account? {
+        Account::User(id) => Some(key::text(id)),
+        Account::Identifier(_) => None,
+    }
+}
+
 impl Part {
     fn of(sign_in: &SignIn) -> Self {
         let SignIn { at, ip, account, user_agent, .. } = sign_in.clone();
         Self { at, ip, account, user_agent, before: Before::default() }
-    }
-
-    fn is_whole(&self) -> bool {
-        self.ip.is_some() && matches!(self.account, Some(Account::User(_))) && self.user_agent.is_some()
     }
 
     /// Adds what it knows to `sign_in`; answers what of that is news to it, if anything is.
@@ -164,7 +181,10 @@ impl Sessions {
         {
             ring.forget_oldest();
         }
-        let told = if part.is_whole() { Told::Whole } else { Told::Partly(Box::new(part)) };
+        let told = match user(part.account.as_ref()) {
+            Some(user) if part.ip.is_some() && part.user_agent.is_some() => Told::Whole(user),
+            _ => Told::Partly(Box::new(part)),
+        };
         if ring.told.insert(session, told).is_none() {
             ring.order.push_back((now, session));
         }
@@ -193,6 +213,10 @@ impl Detector {
         let (tenant, session, now) = (sign_in.tenant, key::text(session), self.watermark.now());
         let news = match self.sessions.told(tenant, session) {
             None => News::ALL,
+            Some(told) if told.is_of_another(&sign_in) => {
+                self.count(sign_in, News::ALL, found);
+                return;
+            }
             Some(told) => {
                 self.stats.repeated += 1;
                 let Told::Partly(part) = told else { return };

@@ -17,6 +17,8 @@ use crate::finding::Rule;
 
 /// Code requests and lock-outs are rare where all is well: their silence means something only after so many times longer.
 const RARE: i64 = 30;
+/// How long it is remembered how long a signal is usually silent: weekends come four times in it.
+const PERIOD_MILLIS: i64 = 28 * 86_400_000;
 /// After so many times as long as it takes to have stopped, it is no news any more: an instance that was given up.
 const GONE: i64 = 7;
 
@@ -138,8 +140,11 @@ impl Signal {
         })
     }
 
-    const fn patience(self, silence: Silence) -> i64 {
-        if matches!(self, Self::CodeRequest | Self::LockOut) { silence.0.saturating_mul(RARE) } else { silence.0 }
+    /// How long it may be silent after what was `seen` of it.
+    fn patience(self, seen: &Seen, silence: Silence) -> i64 {
+        let is_rare = matches!(self, Self::CodeRequest | Self::LockOut);
+        let least = if is_rare { silence.0.saturating_mul(RARE) } else { silence.0 };
+        least.max(seen.usual_silence().saturating_mul(3) / 2)
     }
 
     /// Those that `event` is.
@@ -173,7 +178,8 @@ impl Signal {
     }
 }
 
-/// How long nothing of a kind may arrive before it has stopped, in milliseconds; of what is rare, thirty times as long.
+/// How long nothing of a kind may arrive before it has stopped, in milliseconds; of what is rare, thirty times as long. Where
+/// it was silent for longer twice within the last weeks, half as long again as that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Silence(pub i64);
 
@@ -214,6 +220,40 @@ pub struct Seen {
     pub first: Timestamp,
     /// The last.
     pub last: Timestamp,
+    /// Four weeks since the epoch, in which `last` lies.
+    period: i64,
+    /// The two longest silences that ended in that period, and the two of the one before, in milliseconds.
+    silences: [[i64; 2]; 2],
+}
+
+impl Seen {
+    const fn at(at: Timestamp) -> Self {
+        Self { first: at, last: at, period: at.0.div_euclid(PERIOD_MILLIS), silences: [[0; 2]; 2] }
+    }
+
+    fn again(&mut self, at: Timestamp) {
+        self.first = self.first.min(at);
+        let silent = at.millis_since(self.last);
+        if silent <= 0 {
+            return;
+        }
+        self.last = at;
+        let period = at.0.div_euclid(PERIOD_MILLIS);
+        if period > self.period {
+            let [newest, _] = self.silences;
+            self.silences = [[0; 2], if period == self.period + 1 { newest } else { [0; 2] }];
+            self.period = period;
+        }
+        let [[longest, second], before] = self.silences;
+        self.silences = [[longest.max(silent), second.max(longest.min(silent))], before];
+    }
+
+    /// The longest silence that was there more than once lately: nights and weekends are, an outage is not.
+    fn usual_silence(&self) -> i64 {
+        let [[a, b], [c, d]] = self.silences;
+        // Both are in order.
+        a.min(c).max(b).max(d)
+    }
 }
 
 /// What has come in of one instance.
@@ -241,8 +281,7 @@ impl Signals {
         let at = event.received_at;
         for signal in Signal::of(event).into_iter().flatten() {
             if let Some(seen) = self.0.get_mut(signal as usize) {
-                let before = seen.unwrap_or(Seen { first: at, last: at });
-                *seen = Some(Seen { first: before.first.min(at), last: before.last.max(at) });
+                seen.get_or_insert(Seen::at(at)).again(at);
             }
         }
     }
@@ -257,7 +296,7 @@ impl Signals {
     #[must_use]
     pub fn flow(&self, signal: Signal, now: Timestamp, silence: Silence) -> Flow {
         let Some(seen) = self.seen(signal) else { return Flow::Never };
-        let (silent, patience) = (now.millis_since(seen.last), signal.patience(silence));
+        let (silent, patience) = (now.millis_since(seen.last), signal.patience(&seen, silence));
         if silent <= patience {
             Flow::Flowing
         } else if silent <= patience.saturating_mul(GONE) {

@@ -19,7 +19,7 @@ use super::watermark::Watermark;
 use super::{Config, Detector};
 use crate::event::Timestamp;
 
-const VERSION: u8 = 8;
+const VERSION: u8 = 9;
 
 /// The snapshot is not one of this version's.
 #[derive(Debug, thiserror::Error)]

@@ -75,6 +75,12 @@ fn a_sign_in_that_the_proxy_and_the_webhook_tell_of_is_counted_and_named_once() 
     // Another session is another sign-in.
     let other = |success: AuthEvent| vec![AuthEvent { session: Some("sess_2".into()), ..success.clone() }, success];
     assert_eq!(told(&run(attack(other)).0).2, 2);
+    // One session of two users is none.
+    let another = |success: AuthEvent| {
+        vec![AuthEvent { account: Some(Account::User("user_78".into())), ..success.clone() }, success]
+    };
+    let (found, repeated) = run(attack(another));
+    assert_eq!((told(&found).1, told(&found).2, repeated), (2, 2, 0));
     // Without a session nothing says that the two are one.
     let bare = |success: AuthEvent| vec![AuthEvent { session: None, ..success.clone() }, success];
     assert_eq!(told(&run(attack(bare)).0).2, 2);
@@ -163,7 +169,7 @@ fn memory_is_bounded_for_each_tenant_and_in_all_and_a_session_is_forgotten_after
         sessions.remember(tenant, 19_999, whole.clone(), Timestamp(0));
         let held: usize = sessions.rings.iter().map(|ring| ring.told.len()).sum();
         assert!(held == sessions.held && held <= MAX_HELD, "{held}");
-        assert_eq!(sessions.told(tenant, 19_999), Some(&Told::Whole));
+        assert_eq!(sessions.told(tenant, 19_999), Some(&Told::Whole(key::text("user_1"))));
     }
     sessions.remember(8, 70_000, whole, Timestamp(KEPT_MILLIS + 1));
     assert_eq!(sessions.rings[8].told.len(), 1, "an hour later all of them are old");

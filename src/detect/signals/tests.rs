@@ -54,7 +54,34 @@ fn a_backlog_counts_by_its_arrival_in_whatever_order() {
     for millis in [5, 9, 2] {
         signals.note(&event(Timestamp(millis), Outcome::Failure));
     }
-    assert_eq!(signals.seen(Signal::Failure), Some(Seen { first: Timestamp(2), last: Timestamp(9) }));
+    let seen = signals.seen(Signal::Failure).unwrap();
+    assert_eq!((seen.first, seen.last), (Timestamp(2), Timestamp(9)));
+}
+
+#[test]
+fn weekends_are_no_outage_once_there_were_two_and_one_outage_is_no_habit() {
+    let hour = DAY.0 / 24;
+    let (mut signals, mut now) = (Signals::default(), START);
+    let flow = |signals: &Signals, now: Timestamp| signals.flow(Signal::Failure, now, DAY);
+    // Hourly for five days, then nothing for two and a half, week by week.
+    for week in 0..12 {
+        for _ in 0..5 * 24 {
+            signals.note(&event(now, Outcome::Failure));
+            now = now.plus_millis(hour);
+        }
+        now = now.plus_millis(60 * hour);
+        let expected = if week < 2 { Flow::Stopped } else { Flow::Flowing };
+        assert_eq!(flow(&signals, now), expected, "in week {week}");
+    }
+    assert_eq!(flow(&signals, now.plus_millis(2 * DAY.0)), Flow::Stopped, "longer than any weekend");
+
+    // An instance that is never silent for long, but for one outage of four days.
+    let (mut signals, mut now) = (Signals::default(), START);
+    for number in 0..1000 {
+        signals.note(&event(now, Outcome::Failure));
+        now = now.plus_millis(if number == 500 { 4 * DAY.0 } else { hour });
+    }
+    assert_eq!(flow(&signals, now.plus_millis(DAY.0 + hour)), Flow::Stopped);
 }
 
 #[test]
