@@ -23,7 +23,7 @@ use authspike::event::{Account, AuthEvent, Outcome, Source, Timestamp};
 use authspike::log::kafka::{Assignee, Clients, Config, KafkaLog, Parts, Secrets, topics};
 use authspike::log::{Log, Partition};
 use authspike::metrics::Metrics;
-use authspike::pipeline::{self, ShadowBoard, Tasks};
+use authspike::pipeline::{self, ShadowBoard, SignalBoard, Tasks};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -101,6 +101,7 @@ impl Process {
             log_metrics: self.metrics.log.clone(),
             board: Arc::default(),
             shadow: ShadowBoard::default(),
+            signals: SignalBoard::default(),
             wake: Arc::new(|| ()),
         };
         let (tasks, _ended) = Tasks::new(parts, tokio::runtime::Handle::current());

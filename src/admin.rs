@@ -2,7 +2,9 @@
 //!
 //! - `GET /metrics`: the Prometheus page.
 //! - `GET /livez`: 200 as long as the process answers.
-//! - `GET /readyz`: 200 or 503, with the reasons; what cannot be detected with the sources configured is told as a note.
+//! - `GET /readyz`: 200 or 503, with the reasons; what cannot be detected with the sources configured is told as a note, and
+//!   of up to 20 instances, those first of which something stopped, what comes in and which rules are therefore blind.
+//! - `GET /v1/signals`: the same of all instances that are judged here.
 //! - `GET /v1/findings`: the findings that are open now, as JSON.
 //! - `GET /v1/shadow/findings`: what the shadow thresholds found: their name, the findings open now, and the last few that
 //!   were closed; a name of `null` says that none are tried out.
@@ -26,8 +28,14 @@ use subtle::ConstantTimeEq;
 
 use crate::finding::Finding;
 use crate::metrics::Metrics;
-use crate::pipeline::{Board, Questions, ShadowBoard, Unanswered};
+use crate::pipeline::{Board, Instance, Questions, ShadowBoard, SignalBoard, Unanswered};
 use crate::secret::Secret;
+
+/// Instances that `/readyz` names: what a person reads at night.
+const MAX_INSTANCES_SHOWN: usize = 20;
+
+/// A month: of an instance that is quiet for longer nobody can say whether it stopped.
+const MAX_SILENT_MINUTES: u32 = 43_200;
 
 /// What the user can set.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,11 +43,14 @@ use crate::secret::Secret;
 pub struct Config {
     /// Address to listen on.
     pub listen: SocketAddr,
+    /// How long no success or no failure of an instance may arrive before that has stopped; of code requests and lock-outs,
+    /// which are rare, thirty times as long.
+    pub silent_minutes: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9090)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9090)), silent_minutes: 1440 }
     }
 }
 
@@ -47,7 +58,9 @@ impl Config {
     /// Every fault, as `key: what is wrong`.
     #[must_use]
     pub fn validate(&self) -> Vec<String> {
-        Vec::new()
+        let is_sane = (5..=MAX_SILENT_MINUTES).contains(&self.silent_minutes);
+        let fault = || format!("silent_minutes: must be from 5 to {MAX_SILENT_MINUTES}");
+        (!is_sane).then(fault).into_iter().collect()
     }
 
     /// Why `tokens` do not do for this address, if they do not.
@@ -72,6 +85,8 @@ pub struct Parts {
     pub board: Board,
     /// Findings of the shadow detector.
     pub shadow: ShadowBoard,
+    /// What comes in of each instance.
+    pub signals: SignalBoard,
     /// For questions about single entities.
     pub questions: Questions,
     /// What the configured sources cannot show.
@@ -86,6 +101,7 @@ pub fn router(parts: Parts) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/findings", get(findings))
         .route("/v1/shadow/findings", get(shadow_findings))
+        .route("/v1/signals", get(signals))
         .route("/v1/explain", get(explain))
         .layer(middleware::from_fn_with_state(parts.clone(), authorize))
         .route("/livez", get(|| async { "ok\n" }))
@@ -112,6 +128,7 @@ async fn authorize(State(parts): State<Parts>, request: Request, next: Next) -> 
 }
 
 async fn metrics(State(parts): State<Parts>) -> Response {
+    parts.signals.publish(&parts.metrics.detect.signals);
     match parts.metrics.render() {
         Ok(page) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], page).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
@@ -123,14 +140,24 @@ struct Readiness {
     ready: bool,
     reasons: Vec<String>,
     notes: Vec<String>,
+    instances: Vec<Instance>,
+    /// Of which as many are judged here.
+    instances_total: usize,
 }
 
 async fn readiness(State(parts): State<Parts>) -> Response {
     let reasons = (*parts.faults)();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let notes = parts.notes.iter().cloned().chain((*parts.gaps)()).collect();
-    let body = Readiness { ready: reasons.is_empty(), reasons, notes };
+    let mut instances = parts.signals.instances();
+    let instances_total = instances.len();
+    instances.truncate(MAX_INSTANCES_SHOWN);
+    let body = Readiness { ready: reasons.is_empty(), reasons, notes, instances, instances_total };
     (status, Json(&body)).into_response()
+}
+
+async fn signals(State(parts): State<Parts>) -> Response {
+    Json(parts.signals.instances()).into_response()
 }
 
 async fn findings(State(parts): State<Parts>) -> Response {
@@ -200,6 +227,7 @@ mod tests {
             faults: Arc::new(move || faults.clone()),
             board: Board::default(),
             shadow: ShadowBoard::default(),
+            signals: SignalBoard::default(),
             questions: Questions::default(),
             notes: Arc::from(["no failure source".to_owned()]),
             gaps: Arc::new(|| vec!["3 went by".to_owned()]),
@@ -226,7 +254,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_closes_figures_and_findings_but_not_the_probes() {
-        for path in ["/metrics", "/v1/findings", "/v1/shadow/findings", "/v1/explain?entity=203.0.113.7"] {
+        for path in ["/metrics", "/v1/findings", "/v1/shadow/findings", "/v1/signals", "/v1/explain?entity=203.0.113.7"]
+        {
             assert_eq!(get(&["secret", "old"], None, path, None).await.0, StatusCode::UNAUTHORIZED);
             assert_eq!(get(&["secret", "old"], None, path, Some("wrong!")).await.0, StatusCode::UNAUTHORIZED);
             assert_eq!(get(&["secret", "old"], None, path, Some("old")).await.0, StatusCode::OK);
@@ -255,7 +284,7 @@ mod tests {
 
     #[test]
     fn listening_beyond_loopback_needs_a_token() {
-        let open = Config { listen: "0.0.0.0:9090".parse().unwrap() };
+        let open = Config { listen: "0.0.0.0:9090".parse().unwrap(), ..Config::default() };
         assert!(open.exposure(&[]).is_some_and(|fault| fault.contains("AUTHSPIKE_ADMIN_TOKEN")));
         assert!(open.exposure(&[Secret::new("token")]).is_none());
         assert!(Config::default().exposure(&[]).is_none());

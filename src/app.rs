@@ -19,10 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{Config, Loaded, Role, Secrets};
+use crate::detect::Silence;
 use crate::log::kafka::Failed;
 use crate::metrics::Metrics;
-use crate::pipeline::{self, Board, Ended, ShadowBoard, Tasks};
-use crate::sources::kafka_topic::Format;
+use crate::pipeline::{self, Board, Ended, ShadowBoard, SignalBoard, Tasks};
+use crate::sources::kafka_topic::{Config as Topic, Format};
 use crate::{admin, http};
 
 mod engine;
@@ -91,6 +92,7 @@ impl App {
             Engine::embedded(config, way_out.store(), way_out.enqueue(&clock), &clock, &metrics)?
         };
         let (board, shadow) = (Board::default(), ShadowBoard::default());
+        let signals = SignalBoard::new(Silence(i64::from(config.admin.silent_minutes) * 60_000), clock.clone());
         let parts = pipeline::Parts {
             log: engine.log(),
             config: config.detect.clone(),
@@ -99,6 +101,7 @@ impl App {
             log_metrics: metrics.log.clone(),
             board: Arc::clone(&board),
             shadow: shadow.clone(),
+            signals: signals.clone(),
             wake: woken.unwrap_or_else(|| Arc::new(|| ())),
         };
         let (tasks, ended) = Tasks::new(parts, tokio::runtime::Handle::current());
@@ -115,6 +118,7 @@ impl App {
             faults: with_broken(engine.faults(), &broken),
             board,
             shadow,
+            signals,
             questions: tasks.questions(),
             notes,
             gaps: gaps(&metrics),
@@ -282,8 +286,8 @@ fn notes(sources: Option<(&Config, &Secrets)>, way_out: Option<&WayOut>) -> Arc<
     let Some((config, secrets)) = sources else { return notes.into() };
     let proxy = &config.ingest.fapi_proxy;
     notes.extend(proxy.notes());
-    let has_topic = |format| config.ingest.kafka.iter().any(|topic| topic.format == format);
-    let reads = has_topic(Format::Attempts) || !config.ingest.file.is_empty() || proxy.enabled;
+    let topics = &config.ingest.kafka;
+    let reads = topics.iter().any(Topic::has_failures) || !config.ingest.file.is_empty() || proxy.enabled;
     if secrets.attempts.is_empty() && secrets.attempts_tokens.is_empty() && !reads {
         notes.push(
             "no failure source configured: Clerk's webhooks carry no failed sign-in, so no failure rate can be computed; \
@@ -292,7 +296,7 @@ fn notes(sources: Option<(&Config, &Secrets)>, way_out: Option<&WayOut>) -> Arc<
                 .to_owned(),
         );
     }
-    if secrets.clerk_webhook.is_empty() && !has_topic(Format::ClerkWebhook) {
+    if secrets.clerk_webhook.is_empty() && !topics.iter().any(|topic| topic.is_of(Format::ClerkWebhook)) {
         notes.push(
             "no Clerk webhook configured: lock-outs and sign-ins are seen only where attempts report them".to_owned(),
         );

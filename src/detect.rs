@@ -7,7 +7,7 @@
 //!
 //! How an event is judged: it is counted for its address, its network and its account (`count`, `entity`, `window`) and
 //! for its tenant (`tenant`, `series`), and a success with which an account leaves all that is known of it is counted once
-//! more (`device`, `fan_out`); the counts are held against what is normal there (`baseline`, `population`); if
+//! more (`device`, `fan_out`); of a sign-in that several sources tell of only what is news (`session`); the counts are held against what is normal there (`baseline`, `population`); if
 //! they are out of all proportion (`rules`, `judge`), an `episode` opens; what is one attack is told as one (`campaign`).
 //!
 //! Not here: reading the log, storing snapshots, publishing figures (`pipeline`).
@@ -45,7 +45,9 @@ mod recent;
 mod reconfigure;
 mod rules;
 mod series;
+mod session;
 mod shape;
+mod signals;
 mod sketch;
 mod snapshot;
 mod tail;
@@ -57,6 +59,7 @@ mod window;
 pub use config::Config;
 pub use explain::{Explanation, MAX_TENANTS_EXPLAINED, Subject, UnknownSubject};
 pub use reconfigure::NEEDS_RESTART;
+pub use signals::{Blind, Flow, Seen, Signal, Signals, Silence};
 pub use snapshot::SnapshotError;
 
 use allow::AllowList;
@@ -65,7 +68,8 @@ use episode::Episode;
 use familiar::Familiar;
 use key::{Counter, Key};
 use mistyped::Mistyped;
-use recent::{Recent, SignIn};
+use recent::{Again, Recent, SignIn};
+use session::{News, Sessions};
 use tenant::TenantState;
 use watermark::Watermark;
 
@@ -87,6 +91,8 @@ pub struct Stats {
     pub late: u64,
     /// Sign-in events of which something was left out because the allow list covers it.
     pub allowed: u64,
+    /// Successes whose session had been told of before: only what is news in them was counted.
+    pub repeated: u64,
     /// Findings not opened because [`Config::max_open_findings`] were open.
     pub suppressed: u64,
     /// Failures after which a window was over its threshold, by [`Rule::ALL`].
@@ -127,6 +133,7 @@ pub struct Detector {
     familiar: Familiar,
     mistyped: Mistyped,
     recent: Recent,
+    sessions: Sessions,
     episodes: BTreeMap<u32, Episode>,
     /// Which episode is whose, for those that are open or linger.
     of_key: BTreeMap<Key, u32>,
@@ -151,6 +158,7 @@ impl Detector {
             familiar: Familiar::new(shares.familiar),
             mistyped: Mistyped::default(),
             recent: Recent::default(),
+            sessions: Sessions::default(),
             episodes: BTreeMap::new(),
             of_key: BTreeMap::new(),
             next_episode: 0,
@@ -167,15 +175,35 @@ impl Detector {
         self.settle(found);
         if is_counted(event.outcome) {
             let place = self.tenant(&event.tenant, at);
-            let AuthEvent { tenant, outcome, ip, account, identifier, reason, user_agent, .. } = event;
+            if let Some(tenant) = self.tenants.get_mut(usize::from(place)) {
+                tenant.signals.note(&event);
+            }
+            let AuthEvent { tenant: name, outcome, ip, account, identifier, reason, user_agent, session, .. } = event;
             let account = account.or_else(|| identifier.map(crate::event::Account::Identifier));
-            let exempt = self.allow.exempt(&tenant, ip, account.as_ref(), at);
+            let exempt = self.allow.exempt(&name, ip, account.as_ref(), at);
             self.stats.allowed += u64::from(exempt.any());
             let tenant = place;
-            let (strange, novel, stranger) = (false, false, false);
-            let sign_in =
-                SignIn { at, tenant, outcome, ip, account, reason, user_agent, strange, novel, stranger, exempt };
-            self.count(sign_in, found);
+            let (strange, novel, stranger, again) = (false, false, false, Again::default());
+            let sign_in = SignIn {
+                at,
+                tenant,
+                outcome,
+                ip,
+                account,
+                reason,
+                user_agent,
+                strange,
+                novel,
+                stranger,
+                again,
+                exempt,
+            };
+            match session.filter(|_| outcome == Outcome::Success) {
+                Some(session) => self.count_session(&name, &session, sign_in, found),
+                None => {
+                    self.count(sign_in, News::ALL, found);
+                }
+            }
         }
     }
 
@@ -207,6 +235,11 @@ impl Detector {
     #[must_use]
     pub fn open_findings(&self) -> Vec<Finding> {
         self.episodes.values().filter(|episode| !episode.is_closed()).map(Episode::current).collect()
+    }
+
+    /// What has come in of each instance.
+    pub fn signals(&self) -> impl Iterator<Item = (&Tenant, &Signals)> {
+        self.tenants.iter().map(|state| (&state.tenant, &state.signals))
     }
 
     /// Figures about the detector itself.

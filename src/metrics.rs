@@ -62,6 +62,8 @@ pub struct IngestMetrics {
     pub items_refused: IntCounterVec,
     /// `result`
     pub file_lines: IntCounterVec,
+    /// Records of topics that are no attempt by their mapping.
+    pub records_skipped: IntCounter,
     /// Files to follow that cannot be read.
     pub files_unreadable: IntGauge,
     /// Bytes of followed files that are not read yet.
@@ -121,6 +123,8 @@ pub struct DetectMetrics {
     pub memory: MemoryMetrics,
     /// `state`
     pub tenants: IntGaugeVec,
+    /// `signal`, `state`; worked out when the page is asked for
+    pub signals: IntGaugeVec,
     /// Entities told of in the finding of a larger attack.
     pub folded: IntCounter,
     /// `rule`
@@ -131,6 +135,8 @@ pub struct DetectMetrics {
     pub shadow_findings: IntCounterVec,
     /// Sign-in events that the allow list covers.
     pub allowed: IntCounter,
+    /// Successes that another source had told of.
+    pub repeated: IntCounter,
     /// Findings open now.
     pub findings_open: IntGauge,
     /// Findings not opened because too many were open.
@@ -245,6 +251,10 @@ impl IngestMetrics {
                 "Lines of followed files, by what they were: attempt, skipped (none by the mapping), refused.",
                 &["result"],
             )?,
+            records_skipped: declare.counter(
+                "ingest_records_skipped_total",
+                "Records of topics that are no attempt by the mapping that reads them.",
+            )?,
             files_unreadable: declare
                 .gauge("ingest_files_unreadable", "Files to follow that are not there or cannot be read.")?,
             file_lag_bytes: declare.gauge("ingest_file_lag_bytes", "Bytes of followed files that are not read yet.")?,
@@ -302,6 +312,11 @@ impl DetectMetrics {
                 "Instances by how far their normal has been learned: learning (a day), provisional (two weeks), learned.",
                 &["state"],
             )?,
+            signals: declare.gauges(
+                "detect_signals",
+                "Instances by how each kind of event comes in: flowing, stopped, gone (for so long that nobody waits), never.",
+                &["signal", "state"],
+            )?,
             folded: declare.counter(
                 "findings_folded_total",
                 "Addresses and networks over their threshold that are told of in the finding of a larger attack.",
@@ -324,6 +339,10 @@ impl DetectMetrics {
             allowed: declare.counter(
                 "detect_allowed_total",
                 "Sign-in events of which something was not counted because the allow list covers it.",
+            )?,
+            repeated: declare.counter(
+                "detect_repeated_successes_total",
+                "Successes whose session another event had told of: counted once, with what only this one said.",
             )?,
             findings_open: declare.gauge("findings_open", "Findings open now.")?,
             findings_suppressed: declare.counter(

@@ -26,16 +26,19 @@ mod publish;
 mod questions;
 mod settings;
 mod shadow;
+mod sight;
 mod tasks;
 
 pub use questions::{Answer, Questions, Unanswered};
 pub use shadow::ShadowBoard;
+pub use sight::{Blindness, Instance, SignalBoard, Standing};
 pub use tasks::{Ended, Tasks};
 
 use publish::Publisher;
 use questions::Question;
 use settings::{Change, Settings};
 use shadow::Shadow;
+use sight::Sight;
 
 /// Longest wait for new records: how late a tick may be written, and how soon a stop is noticed.
 const POLL_WAIT: Duration = Duration::from_millis(250);
@@ -66,6 +69,8 @@ pub struct Parts {
     pub board: Board,
     /// What a shadow detector finds is listed here.
     pub shadow: ShadowBoard,
+    /// What comes in of each instance is shown here.
+    pub signals: SignalBoard,
     /// Called after findings became durable.
     pub wake: Arc<dyn Fn() + Send + Sync>,
 }
@@ -76,6 +81,7 @@ pub struct Task {
     partition: Partition,
     detector: Detector,
     shadow: Option<Shadow>,
+    sight: Sight,
     settings: (Settings, mpsc::Receiver<Change>),
     questions: (mpsc::Sender<Question>, mpsc::Receiver<Question>),
     /// Settings that wait for a snapshot.
@@ -115,11 +121,13 @@ impl Task {
         for finding in detector.open_findings() {
             parts.board.insert(finding.finding_id, Arc::new(finding));
         }
+        let sight = Sight::open(parts.signals.clone(), partition, &detector);
         let publisher = Publisher::new(partition, parts.detect_metrics.clone(), parts.log_metrics.clone());
         Ok(Self {
             partition,
             detector,
             shadow,
+            sight,
             settings: Settings::channel(),
             questions: questions::channel(),
             change: None,
@@ -178,6 +186,7 @@ impl Task {
         if self.shadow.is_some() {
             self.parts.shadow.clear();
         }
+        self.sight.withdraw();
         self.publisher.withdraw();
     }
 
@@ -200,7 +209,9 @@ impl Task {
         }
         let lag = self.parts.log.head(self.partition).0.saturating_sub(self.offset.0);
         let behind = if lag == 0 { 0 } else { self.parts.clock.now().millis_since(self.last_received_at).max(0) };
-        self.publisher.publish(&self.detector.stats(), lag, behind);
+        let stats = self.detector.stats();
+        self.sight.look(&self.detector, stats.events);
+        self.publisher.publish(&stats, lag, behind);
         let snapshot_due =
             self.offset > self.snapshot_offset && self.since_snapshot.elapsed() >= self.snapshot_interval();
         if !self.found.is_empty() || snapshot_due {

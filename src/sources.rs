@@ -2,7 +2,7 @@
 //!
 //! - `POST /webhooks/clerk`: Clerk's webhooks, signed by Svix (`webhook`).
 //! - `POST /v1/attempts`: reported sign-in attempts (`attempts`).
-//! - topics of the user's own that hold either (`kafka_topic`).
+//! - topics of the user's own that hold either, or records that a mapping reads (`kafka_topic`).
 //! - Files that others write, followed and read by a mapping (`file`).
 //! - On a listener of its own: Clerk's Frontend API, forwarded and watched (`fapi_proxy`), to which the next lines do not
 //!   apply.
@@ -66,7 +66,7 @@ pub struct Config {
     pub kafka: Vec<kafka_topic::Config>,
     /// Files to follow.
     pub file: Vec<file::Config>,
-    /// Mappings of one's own, for files and for `replay --mapping`, by name.
+    /// Mappings of one's own, for files, topics and `replay --mapping`, by name.
     pub mapping: BTreeMap<String, mapped::Config>,
     /// The proxy in front of Clerk's Frontend API.
     pub fapi_proxy: fapi_proxy::Config,
@@ -99,7 +99,7 @@ impl Config {
         }
         faults.extend(self.clerk_webhook.validate().into_iter().map(|fault| format!("clerk_webhook.{fault}")));
         for (index, topic) in self.kafka.iter().enumerate() {
-            faults.extend(topic.validate().into_iter().map(|fault| format!("kafka.{index}.{fault}")));
+            faults.extend(topic.validate(&self.mapping).into_iter().map(|fault| format!("kafka.{index}.{fault}")));
         }
         for (name, mapping) in &self.mapping {
             let found = mapping.compile().err().unwrap_or_default();
@@ -162,9 +162,10 @@ pub fn topics(
 ) -> Result<Vec<kafka_topic::Reading>, String> {
     let intake = Intake::new(parts);
     let join = |section: &kafka_topic::Config| {
+        let reader = section.reader(&parts.config.mapping)?;
         let topic = section.join(clients, metrics, Arc::clone(failed))?;
         let (intake, key) = (intake.clone(), parts.identifier_key.clone());
-        Ok(kafka_topic::Reading { format: section.format, topic, intake, key })
+        Ok(kafka_topic::Reading { name: section.topic.clone(), reader, topic, intake, key })
     };
     parts.config.kafka.iter().map(join).collect()
 }

@@ -11,7 +11,7 @@ use authspike::log::{Log, Partition};
 use authspike::metrics::Metrics;
 use authspike::normalize::attempt;
 use authspike::normalize::identifier::IdentifierKey;
-use authspike::pipeline::{Parts, ShadowBoard, Task};
+use authspike::pipeline::{Parts, ShadowBoard, SignalBoard, Task};
 use authspike::simulate::render::Renderer;
 use authspike::simulate::{Load, Plan, Traffic};
 use criterion::{BatchSize, Criterion, Throughput};
@@ -59,6 +59,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                     log_metrics: metrics.log,
                     board: Arc::default(),
                     shadow: ShadowBoard::default(),
+                    signals: SignalBoard::default(),
                     wake: Arc::new(|| ()),
                 };
                 (Task::open(parts, Partition(0)).unwrap(), log)

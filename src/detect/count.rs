@@ -14,6 +14,7 @@ use super::familiar::Familiar;
 use super::key::{Counter, Key, pair};
 use super::population::Population;
 use super::recent::SignIn;
+use super::session::{Before, News};
 use super::window::{Bucket, bucket_of, slot_of};
 use crate::event::{Address, Network, Outcome, Timestamp};
 use crate::finding::{Finding, Learning};
@@ -58,6 +59,12 @@ impl Parties {
         }
     }
 
+    /// Those of them to whom it is news.
+    fn only(&self, news: News) -> Self {
+        let (address, network) = if news.address { (self.address, self.network) } else { (None, None) };
+        Self { address, network, account: self.account.filter(|_| news.account), ..*self }
+    }
+
     /// What an event with this `outcome` adds to whom; nothing to those that the allow list covers.
     fn shares(&self, outcome: Outcome) -> [Option<Share>; 3] {
         let from = self.address.map_or(0, |address| address.bits());
@@ -82,17 +89,23 @@ impl Parties {
 
 impl Detector {
     /// Counts a sign-in event and judges what came of it.
-    pub(super) fn count(&mut self, mut sign_in: SignIn, found: &mut Vec<Finding>) {
+    /// `news`: what of it is counted; all of it, unless it was told of before. Answers what was known before.
+    pub(super) fn count(&mut self, mut sign_in: SignIn, news: News, found: &mut Vec<Finding>) -> Before {
         let (at, outcome, parties) = (sign_in.at, sign_in.outcome, Parties::of(&sign_in));
         let bucket = bucket_of(at);
         let shares = parties.shares(outcome);
         // All look-ups before any work: they miss the cache independently, and so wait for memory together.
         let places @ [_, _, account] =
             shares.map(|share| share.and_then(|share| self.entities.find(&share.key, share.hash)));
-        let strange_network = parties.network.is_some_and(|network| !self.familiar.contains(network.hash()));
-        let met = Met::of(&self.familiar, &parties, &sign_in);
+        let mut is_strange = parties.network.is_some_and(|network| !self.familiar.contains(network.hash()));
+        let mut met = Met::of(&self.familiar, &parties, &sign_in);
+        // Both were learned from when it was told of first.
+        if let Some(before) = news.again {
+            is_strange = if news.address { is_strange } else { before.strange };
+            (met.known, met.novel) = if news.joins() { (met.known, met.novel) } else { (before.known, before.novel) };
+        }
         // Nor is what is allowed a sign of an attack on the tenant.
-        sign_in.strange = strange_network && !parties.exempt.address;
+        sign_in.strange = is_strange && !parties.exempt.address;
         sign_in.novel = met.novel;
         sign_in.stranger = met.is_stranger();
         self.recent.push(sign_in);
@@ -104,6 +117,11 @@ impl Detector {
         let mut in_episode = false;
         for (share, before) in shares.into_iter().zip(places) {
             let Some(share) = share else { continue };
+            if !(if share.key.counter.is_account() { news.account } else { news.address }) {
+                // Counted there before; but who it was may be news to an episode.
+                in_episode |= self.tell_again(&share, before, at, found);
+                continue;
+            }
             let Some(place) = self.place(&share, before, outcome, credit, bucket) else { continue };
             // An address with a finding of its own is explained; its network is judged by the others.
             let is_network = share.key.counter == Counter::Network;
@@ -124,19 +142,28 @@ impl Detector {
             }
             in_episode |= !share.key.counter.is_account() && entity.is_in_episode();
         }
-        if met.known && met.novel && !parties.exempt.address {
+        if met.known && met.novel && !parties.exempt.address && news.makes_newcomer(met.is_stranger()) {
             in_episode |= self.count_newcomer(&parties, met.is_stranger(), at, found);
         }
         self.stats.late += u64::from(is_late);
         if outcome == Outcome::Success {
-            self.redeem_codes(&parties, bucket);
+            self.redeem_codes(&parties.only(news), bucket);
         }
         if !parties.exempt.address || outcome == Outcome::Success {
             self.count_for_tenant(&parties, independent, address_in_episode, found);
         }
         if outcome == Outcome::Success && !in_episode {
-            self.learn_success(&parties, met, credit, at);
+            self.learn_success(&parties, met, credit, news.joins(), at);
         }
+        Before { known: met.known, novel: met.novel, stranger: met.is_stranger(), strange: is_strange }
+    }
+
+    /// A success that `share` has counted already is judged as what it now is; answers whether an episode tells of it.
+    fn tell_again(&mut self, share: &Share, place: Option<u32>, at: Timestamp, found: &mut Vec<Finding>) -> bool {
+        let still_there = |place: &u32| self.entities.get(*place).is_some_and(|entity| entity.key() == share.key);
+        let Some(place) = place.filter(still_there) else { return false };
+        self.judge(place, Outcome::Success, at, found);
+        !share.key.counter.is_account() && self.entities.get(place).is_some_and(Entity::is_in_episode)
     }
 
     /// Whether a success speaks for the address it came from: not if its account signs in from a dozen networks today. (Nor
@@ -166,13 +193,14 @@ impl Detector {
         }
     }
 
-    /// Who signs in from where, from now on. A sign-in that an open attack may have made teaches nothing.
-    fn learn_success(&mut self, parties: &Parties, met: Met, credit: bool, at: Timestamp) {
+    /// Who signs in from where, from now on. A sign-in that an open attack may have made teaches nothing. `joins`: it was not
+    /// known before that it was he, and from there.
+    fn learn_success(&mut self, parties: &Parties, met: Met, credit: bool, joins: bool, at: Timestamp) {
         let (Some(account), Some(network)) = (parties.account, parties.network) else { return };
         if met.novel && self.is_suspected(parties) {
             return;
         }
-        if let (true, Some(tenant)) = (met.known, self.tenants.get_mut(usize::from(parties.tenant))) {
+        if let (true, Some(tenant)) = (met.known && joins, self.tenants.get_mut(usize::from(parties.tenant))) {
             tenant.devices.count(at, met.novel, met.known_device);
         }
         self.familiar.add(pair(account.hash(), network.hash()), at);

@@ -274,6 +274,23 @@ impl Episode {
         self.absorb_compromise(sign_in, address);
     }
 
+    /// The same of an event that came while it was open: of a success that was told of before only what is news counts.
+    pub(crate) fn absorb_newest(&mut self, sign_in: &SignIn) {
+        let of_account = self.key.counter.kind() == EntityKind::Account;
+        if !(if of_account { sign_in.again.account } else { sign_in.again.address }) {
+            return self.absorb(sign_in);
+        }
+        let address = sign_in.ip.map(Address::of);
+        if self.counts(sign_in) {
+            self.grew = true;
+            self.absorb_parties(sign_in, address);
+        }
+        let named = |episode: &Self| episode.compromised.total() + episode.suspected.total();
+        let before = named(self);
+        self.absorb_compromise(sign_in, address);
+        self.grew |= named(self) > before;
+    }
+
     fn absorb_failure(&mut self, sign_in: &SignIn) {
         self.totals.failures += 1;
         self.totals.unknown_identifiers += u64::from(sign_in.reason.as_deref() == Some("form_identifier_not_found"));

@@ -295,7 +295,7 @@ impl Detector {
         found: &mut Vec<Finding>,
     ) {
         let (Some(episode), Some(sign_in)) = (self.episodes.get_mut(&id), self.recent.newest()) else { return };
-        episode.absorb(sign_in);
+        episode.absorb_newest(sign_in);
         if let Some(window) = window {
             episode.raise_peak(window);
         }

@@ -33,8 +33,21 @@ pub(crate) struct SignIn {
     pub(crate) novel: bool,
     /// Nor from any with such a device, though it has a history.
     pub(crate) stranger: bool,
+    /// What another source told of the same sign-in before.
+    pub(crate) again: Again,
     /// What the allow list covered when it was observed.
     pub(crate) exempt: Exempt,
+}
+
+/// What was told before of a sign-in that is told of again; of one that is not, nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Again {
+    /// It was told of.
+    pub(crate) told: bool,
+    /// From where: it was counted there.
+    pub(crate) address: bool,
+    /// Who: it was counted for him.
+    pub(crate) account: bool,
 }
 
 impl SignIn {
@@ -86,6 +99,15 @@ impl Recent {
         }
     }
 
+    /// Takes out the newest success of the tenant at `place` of which `is_it` is true.
+    pub(crate) fn take_back(&mut self, place: u16, is_it: impl Fn(&SignIn) -> bool) {
+        let Some(ring) = self.rings.get_mut(usize::from(place)) else { return };
+        let found = ring.iter().rposition(|one| one.outcome == Outcome::Success && is_it(one));
+        if found.and_then(|at| ring.remove(at)).is_some() {
+            self.held -= 1;
+        }
+    }
+
     /// The last one pushed.
     pub(crate) fn newest(&self) -> Option<&SignIn> {
         self.rings.get(self.last)?.back()
@@ -113,6 +135,7 @@ mod tests {
             strange: false,
             novel: false,
             stranger: false,
+            again: Again::default(),
             exempt: Exempt::default(),
         }
     }

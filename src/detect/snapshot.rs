@@ -13,12 +13,13 @@ use super::familiar::{self, Familiar};
 use super::key::Key;
 use super::mistyped::{self, Mistyped};
 use super::recent::Recent;
+use super::session::Sessions;
 use super::tenant::TenantState;
 use super::watermark::Watermark;
 use super::{Config, Detector};
 use crate::event::Timestamp;
 
-const VERSION: u8 = 6;
+const VERSION: u8 = 9;
 
 /// The snapshot is not one of this version's.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,7 @@ struct Written<'a> {
     familiar: familiar::Saved,
     mistyped: mistyped::Saved,
     recent: &'a Recent,
+    sessions: &'a Sessions,
     episodes: &'a BTreeMap<u32, Episode>,
     of_key: &'a BTreeMap<Key, u32>,
     next_episode: u32,
@@ -56,6 +58,7 @@ struct Read {
     familiar: familiar::Saved,
     mistyped: mistyped::Saved,
     recent: Recent,
+    sessions: Sessions,
     episodes: BTreeMap<u32, Episode>,
     of_key: BTreeMap<Key, u32>,
     next_episode: u32,
@@ -75,6 +78,7 @@ impl Detector {
             familiar: self.familiar.save(),
             mistyped: self.mistyped.save(self.watermark.now()),
             recent: &self.recent,
+            sessions: &self.sessions,
             episodes: &self.episodes,
             of_key: &self.of_key,
             next_episode: self.next_episode,
@@ -105,6 +109,7 @@ impl Detector {
         detector.familiar = Familiar::restore(read.familiar, shares.familiar);
         detector.mistyped = Mistyped::restore(read.mistyped);
         detector.recent = read.recent;
+        detector.sessions = read.sessions;
         detector.episodes = read.episodes;
         detector.of_key = read.of_key;
         detector.next_episode = read.next_episode;

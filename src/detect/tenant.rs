@@ -16,6 +16,7 @@ use super::population::Population;
 use super::pulse::{Outage, Pulse};
 use super::rules::{Span, Thresholds, rounded};
 use super::series::{Alarm, Limits, Maturity, Reading, Series};
+use super::signals::Signals;
 use super::window::{Counts, SLOTS, bucket_of, slot_of, start_of_slot};
 use super::{Config, Detector};
 use crate::event::{Address, Outcome, Tenant, Timestamp};
@@ -36,6 +37,7 @@ pub(crate) struct TenantState {
     pub(crate) population: Population,
     pub(crate) pulse: Pulse,
     pub(crate) devices: Devices,
+    pub(crate) signals: Signals,
     strange: Series,
     locks: Series,
     /// Somebody has signed in: without that there is nothing to hold a new tenant's failures against.
@@ -60,6 +62,7 @@ impl TenantState {
             population: Population::starting_at(at, slot_of(bucket_of(at))),
             pulse: Pulse::default(),
             devices: Devices::default(),
+            signals: Signals::default(),
             strange: Series::starting_at(at),
             locks: Series::starting_at(at),
             has_succeeded: false,
@@ -142,9 +145,12 @@ impl Detector {
     ) {
         let Some(newest) = self.recent.newest() else { return };
         let (at, outcome, strange) = (newest.at, newest.outcome, newest.strange);
+        let is_again = newest.again.told;
         let is_attacked = self.of_key.contains_key(&Key::tenant(parties.tenant, Counter::Tenant));
         let Some(tenant) = self.tenants.get_mut(usize::from(parties.tenant)) else { return };
-        tenant.population.count(slot_of(bucket_of(at)), independent);
+        if !is_again {
+            tenant.population.count(slot_of(bucket_of(at)), independent);
+        }
         let limits = tenant.limits(Counter::Tenant);
         match outcome {
             // What one address does is told there; it takes several, or a finding of the tenant that is open already.
@@ -158,10 +164,12 @@ impl Detector {
             Outcome::Failure => tenant.pulse.fail(at, parties.network.map_or(0, |network| network.bits())),
             Outcome::Success => {
                 tenant.has_succeeded = true;
-                if !strange {
-                    tenant.pulse.succeed(at);
+                if !is_again {
+                    if !strange {
+                        tenant.pulse.succeed(at);
+                    }
+                    tenant.strange.succeed(at, parties.who, &limits);
                 }
-                tenant.strange.succeed(at, parties.who, &limits);
                 if strange && self.mistyped.redeem(pair(parties.who, tenant.salt), at) {
                     tenant.strange.redeem(at, &limits);
                 }

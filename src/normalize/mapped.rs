@@ -17,6 +17,7 @@ use super::identifier::IdentifierKey;
 use super::{NormalizeError, Normalized, clamp, text};
 use crate::event::{Account, AuthEvent, Outcome, Source, Tenant, Timestamp};
 
+mod choice;
 mod collapse;
 pub mod config;
 pub mod preset;
@@ -24,6 +25,7 @@ mod record;
 mod route;
 mod time;
 
+pub use choice::Choice;
 pub use collapse::collapse;
 pub use config::Config;
 

@@ -28,6 +28,7 @@ impl Publisher {
         self.detect.events.inc_by(stats.events - last.events);
         self.detect.late.inc_by(stats.late - last.late);
         self.detect.allowed.inc_by(stats.allowed - last.allowed);
+        self.detect.repeated.inc_by(stats.repeated - last.repeated);
         self.detect.findings_suppressed.inc_by(stats.suppressed - last.suppressed);
         for (rule, (now, before)) in Rule::ALL.iter().zip(stats.over_threshold.iter().zip(last.over_threshold)) {
             self.detect.windows_over_threshold.with_label_values(&[rule.as_str()]).inc_by(now - before);

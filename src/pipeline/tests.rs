@@ -39,6 +39,7 @@ fn open_with(log: &Arc<MemoryLog>, clock: &Clock, board: &Board, config: detect:
         log_metrics: metrics.log,
         board: Arc::clone(board),
         shadow: shadow.clone(),
+        signals: SignalBoard::default(),
         wake: Arc::new(|| ()),
     };
     Task::open(parts, Partition(0)).unwrap()

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::Intake;
 use crate::event::Source;
 use crate::normalize::identifier::IdentifierKey;
-use crate::normalize::mapped::{self, Arrival, Mapped, Mapping, collapse, preset};
+use crate::normalize::mapped::{self, Arrival, Choice, Mapped, Mapping, collapse};
 use crate::normalize::{NormalizeError, Normalized};
 
 mod position;
@@ -49,21 +49,8 @@ pub struct Config {
 }
 
 impl Config {
-    fn mapping(&self, own: &BTreeMap<String, mapped::Config>) -> Result<Mapping, String> {
-        let config = match (self.preset.as_str(), self.mapping.as_str()) {
-            ("", "") => Err("preset: must be set, or mapping".to_owned()),
-            (_, "") => preset::config(&self.preset)
-                .ok_or_else(|| format!("preset: must be one of {}", preset::names().collect::<Vec<_>>().join(", "))),
-            ("", name) => {
-                own.get(name).cloned().ok_or_else(|| "mapping: is no [ingest.mapping] of that name".to_owned())
-            }
-            _ => Err("mapping: not together with preset".to_owned()),
-        };
-        let mut config = config?;
-        if !self.instance.is_empty() {
-            config.instance.clone_from(&self.instance);
-        }
-        config.compile().map_err(|faults| faults.join("; "))
+    fn choice(&self) -> Choice<'_> {
+        Choice { preset: &self.preset, mapping: &self.mapping, instance: &self.instance }
     }
 }
 
@@ -79,12 +66,7 @@ pub(super) fn validate(files: &[Config], own: &BTreeMap<String, mapped::Config>)
         } else if files.iter().take(index).any(|other| other.path == file.path) {
             faults.push(format!("{index}.path: is followed twice"));
         }
-        // The mapping of one's own that is wrong is reported where it stands.
-        if let Err(fault) = file.mapping(own)
-            && !own.contains_key(&file.mapping)
-        {
-            faults.push(format!("{index}.{fault}"));
-        }
+        faults.extend(file.choice().fault(own).map(|fault| format!("{index}.{fault}")));
     }
     faults
 }
@@ -110,7 +92,7 @@ pub fn followers(parts: &super::Parts, data_dir: &Path) -> Result<Vec<Follower>,
         std::fs::create_dir_all(&positions).map_err(|fault| format!("{}: {fault}", positions.display()))?;
     }
     let follower = |file: &Config| {
-        let mapping = file.mapping(&parts.config.mapping).map_err(|fault| format!("ingest.file.{fault}"))?;
+        let mapping = file.choice().compile(&parts.config.mapping).map_err(|fault| format!("ingest.file.{fault}"))?;
         Ok(Follower {
             tail: Tail::new(&file.path, &positions, file.from_start),
             mapping: Arc::new(mapping),

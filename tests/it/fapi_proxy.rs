@@ -22,6 +22,7 @@ use crate::run::Mounted;
 use crate::support::{Instance, until};
 
 mod clerk;
+mod memory;
 mod torture;
 
 use clerk::Clerk;

@@ -14,6 +14,7 @@ mod equality;
 mod fleet;
 mod jars;
 mod leash;
+mod mapped;
 mod protocols;
 mod scaling;
 mod security;

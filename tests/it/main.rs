@@ -23,6 +23,7 @@ mod fapi_proxy;
 mod faulty;
 mod formats;
 mod generated;
+mod health;
 mod judges;
 mod kafka;
 mod mapped;

@@ -1,8 +1,10 @@
 //! What several tests need: the built binary as a running instance, requests to it, and waiting with a deadline.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -41,6 +43,7 @@ pub struct Instance {
     pub fapi_proxy: Option<SocketAddr>,
     client: reqwest::blocking::Client,
     said: Arc<Mutex<String>>,
+    printed: File,
 }
 
 impl Instance {
@@ -55,6 +58,7 @@ impl Instance {
 
     /// With further arguments; one that does not receive has no `ingest`.
     pub fn start_as(data_dir: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Self {
+        let printed = tempfile::tempfile().unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_authspike"))
             .args(["run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
@@ -65,7 +69,7 @@ impl Instance {
             .env("AUTHSPIKE_LOGGING__FORMAT", "json")
             .env("AUTHSPIKE_SINKS__STDOUT__ENABLED", "false")
             .envs(variables.iter().copied())
-            .stdout(Stdio::null())
+            .stdout(printed.try_clone().unwrap())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -93,7 +97,7 @@ impl Instance {
         });
         let client = reqwest::blocking::Client::builder().timeout(DEADLINE).build().unwrap();
         let ingest = ingest.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
-        Self { child, data_dir: data_dir.to_owned(), ingest, admin: admin.unwrap(), fapi_proxy, client, said }
+        Self { child, data_dir: data_dir.to_owned(), ingest, admin: admin.unwrap(), fapi_proxy, client, said, printed }
     }
 
     /// Posts attempts, one a line; the status and the answer.
@@ -151,6 +155,13 @@ impl Instance {
     /// Its log lines so far.
     pub fn said(&self) -> String {
         self.said.lock().unwrap().clone()
+    }
+
+    /// What it wrote to its standard output so far.
+    pub fn printed(&self) -> String {
+        let mut bytes = vec![0; usize::try_from(self.printed.metadata().unwrap().len()).unwrap()];
+        self.printed.read_exact_at(&mut bytes, 0).unwrap();
+        String::from_utf8(bytes).unwrap()
     }
 
     /// Sends it a signal by its name.

@@ -7,13 +7,13 @@ use anyhow::Context as _;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::detect::Subject;
+use crate::detect::{Silence, Subject};
 use crate::event::AuthEvent;
 use crate::finding::{Finding, Lifecycle, Rule, Severity};
 use crate::log::memory::MemoryLog;
 use crate::log::{Log, Partition};
 use crate::metrics::{DetectMetrics, Metrics};
-use crate::pipeline::{Answer, Parts, ShadowBoard, Task};
+use crate::pipeline::{Answer, Parts, ShadowBoard, SignalBoard, Task};
 
 /// The pipeline of one replay.
 pub(super) struct Engine {
@@ -36,6 +36,8 @@ impl Engine {
             log_metrics: metrics.log,
             board: Arc::default(),
             shadow: ShadowBoard::default(),
+            // The past has not stopped.
+            signals: SignalBoard::new(Silence(i64::MAX), Clock::system()),
             wake: Arc::new(|| ()),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().context("cannot start the runtime")?;

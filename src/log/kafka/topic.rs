@@ -43,6 +43,12 @@ impl<'a> Incoming<'a> {
         std::str::from_utf8(value).ok()
     }
 
+    /// Its partition and its offset there: the same whenever it is read.
+    #[must_use]
+    pub const fn place(self) -> (i32, i64) {
+        (self.raw.partition, self.raw.offset)
+    }
+
     /// When it was put into the topic.
     #[must_use]
     pub const fn appended_at(self) -> Timestamp {

@@ -5,7 +5,7 @@ use crate::log::memory::MemoryLog;
 use crate::log::{Log, Partition};
 use crate::metrics::Metrics;
 use crate::pipeline::tests::failure;
-use crate::pipeline::{Parts, ShadowBoard};
+use crate::pipeline::{Parts, ShadowBoard, SignalBoard};
 
 fn open(log: &Arc<MemoryLog>) -> Task {
     let metrics = Metrics::new().unwrap();
@@ -17,6 +17,7 @@ fn open(log: &Arc<MemoryLog>) -> Task {
         log_metrics: metrics.log,
         board: Arc::default(),
         shadow: ShadowBoard::default(),
+        signals: SignalBoard::default(),
         wake: Arc::new(|| ()),
     };
     Task::open(parts, Partition(0)).unwrap()
