@@ -17,6 +17,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::alias::Aliases;
+use crate::alias::rows::Keeper;
 use crate::clock::Clock;
 use crate::config::{Config, Loaded, Role, Secrets};
 use crate::log::kafka::Failed;
@@ -51,6 +53,8 @@ pub struct App {
     /// What cannot go on by itself; whatever tells of it holds the sender.
     failures: mpsc::Receiver<String>,
     failed: Failed,
+    /// Of the embedded log.
+    keeper: Option<Keeper>,
     way_out: Option<WayOut>,
     way_in: Option<WayIn>,
     proxy: Option<Proxy>,
@@ -84,11 +88,15 @@ impl App {
         // The first is enough: it ends the program.
         let (send, failures) = mpsc::channel(1);
         let failed: Failed = Arc::new(move |fault| send.try_send(fault).unwrap_or(()));
-        let mut engine = if config.kafka.is_on() {
-            Engine::kafka(config, &secrets, &clock, &metrics, Arc::clone(&failed)).await?
+        let (mut engine, aliases, keeper) = if config.kafka.is_on() {
+            let aliases = Aliases::new(&config.ingest.aliases, &metrics.alias);
+            (Engine::kafka(config, &secrets, &clock, &metrics, Arc::clone(&failed)).await?, aliases, None)
         } else {
             let way_out = way_out.as_ref().context("without Kafka one process has all roles")?;
-            Engine::embedded(config, way_out.store(), way_out.enqueue(&clock), &clock, &metrics)?
+            let engine = Engine::embedded(config, way_out.store(), way_out.enqueue(&clock), &clock, &metrics)?;
+            let kept = Keeper::open(way_out.store().clone(), &config.ingest.aliases, &metrics.alias).await;
+            let (aliases, keeper) = kept.context("cannot read the names of users")?;
+            (engine, aliases, Some(keeper))
         };
         let (board, shadow) = (Board::default(), ShadowBoard::default());
         let parts = pipeline::Parts {
@@ -120,16 +128,33 @@ impl App {
             gaps: gaps(&metrics),
         };
         let proxies = receives && config.ingest.fapi_proxy.enabled;
-        let proxy =
-            if proxies { Some(Proxy::bind(config, &secrets, engine.log(), &metrics, &clock).await?) } else { None };
+        let proxy = if proxies {
+            Some(Proxy::bind(config, &secrets, engine.log(), &metrics, &clock, &aliases).await?)
+        } else {
+            None
+        };
         let way_in = if receives {
-            Some(WayIn::open(config, secrets, engine.log(), &metrics, &clock, &failed).await?)
+            Some(WayIn::open(config, secrets, engine.log(), &metrics, &clock, &failed, aliases).await?)
         } else {
             None
         };
         let limits = http::Limits { max_connections: MAX_ADMIN_CONNECTIONS, ..config.ingest.limits() };
         let admin = Front::bind("admin.listen", config.admin.listen, admin::router(admin_parts), limits).await?;
-        Ok(Self { clock, metrics, engine, tasks, ended, failures, failed, way_out, way_in, proxy, admin, broken })
+        Ok(Self {
+            clock,
+            metrics,
+            engine,
+            tasks,
+            ended,
+            failures,
+            failed,
+            keeper,
+            way_out,
+            way_in,
+            proxy,
+            admin,
+            broken,
+        })
     }
 
     /// Where `/webhooks/clerk` and `/v1/attempts` are, if this process receives.
@@ -183,6 +208,10 @@ impl App {
         admin.spawn(self.admin.serve(uncounted, stop.admin.clone()));
         let intake = self.way_out.as_ref().map(|way_out| way_out.intake(&self.clock));
         self.engine.start(&self.tasks, intake)?;
+        let mut keeping = JoinSet::new();
+        if let Some(keeper) = self.keeper {
+            keeping.spawn(keeper.run(stop.outbox.clone()));
+        }
         let mut deliveries = JoinSet::new();
         let store = self.way_out.as_ref().map(|way_out| way_out.store().clone());
         if let Some(way_out) = self.way_out {
@@ -194,6 +223,7 @@ impl App {
             Some(_) = sources.join_next() => Some(ended_by_itself("a source")),
             Some(why) = self.ended.recv() => Some(why),
             Some(why) = self.failures.recv() => Some(why),
+            Some(_) = keeping.join_next() => Some(ended_by_itself("what keeps the names of users")),
             Some(_) = deliveries.join_next() => Some(ended_by_itself("a sink's delivery")),
             Some(_) = proxy.join_next() => Some(ended_by_itself("the Frontend API proxy")),
             _ = admin.join_next() => Some(ended_by_itself("the admin listener")),
@@ -211,6 +241,7 @@ impl App {
         })
         .await?;
         stop.outbox.cancel();
+        drain(&mut keeping).await;
         drain(&mut deliveries).await;
         tokio::task::spawn_blocking(move || engine.stop_delivering()).await?;
         stop.admin.cancel();
