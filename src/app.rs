@@ -90,7 +90,8 @@ impl App {
         let failed: Failed = Arc::new(move |fault| send.try_send(fault).unwrap_or(()));
         let (mut engine, aliases, keeper) = if config.kafka.is_on() {
             let aliases = Aliases::new(&config.ingest.aliases, &metrics.alias);
-            (Engine::kafka(config, &secrets, &clock, &metrics, Arc::clone(&failed)).await?, aliases, None)
+            let engine = Engine::kafka(config, &secrets, &clock, &metrics, Arc::clone(&failed), aliases.clone());
+            (engine.await?, aliases, None)
         } else {
             let way_out = way_out.as_ref().context("without Kafka one process has all roles")?;
             let engine = Engine::embedded(config, way_out.store(), way_out.enqueue(&clock), &clock, &metrics)?;
