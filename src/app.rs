@@ -17,8 +17,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::alias::Aliases;
-use crate::alias::rows::Keeper;
 use crate::clock::Clock;
 use crate::config::{Config, Loaded, Role, Secrets};
 use crate::log::kafka::Failed;
@@ -53,8 +51,6 @@ pub struct App {
     /// What cannot go on by itself; whatever tells of it holds the sender.
     failures: mpsc::Receiver<String>,
     failed: Failed,
-    /// Of the embedded log.
-    keeper: Option<Keeper>,
     way_out: Option<WayOut>,
     way_in: Option<WayIn>,
     proxy: Option<Proxy>,
@@ -88,16 +84,11 @@ impl App {
         // The first is enough: it ends the program.
         let (send, failures) = mpsc::channel(1);
         let failed: Failed = Arc::new(move |fault| send.try_send(fault).unwrap_or(()));
-        let (mut engine, aliases, keeper) = if config.kafka.is_on() {
-            let aliases = Aliases::new(&config.ingest.aliases, &metrics.alias);
-            let engine = Engine::kafka(config, &secrets, &clock, &metrics, Arc::clone(&failed), aliases.clone());
-            (engine.await?, aliases, None)
+        let mut engine = if config.kafka.is_on() {
+            Engine::kafka(config, &secrets, &clock, &metrics, Arc::clone(&failed)).await?
         } else {
             let way_out = way_out.as_ref().context("without Kafka one process has all roles")?;
-            let engine = Engine::embedded(config, way_out.store(), way_out.enqueue(&clock), &clock, &metrics)?;
-            let kept = Keeper::open(way_out.store().clone(), &config.ingest.aliases, &metrics.alias).await;
-            let (aliases, keeper) = kept.context("cannot read the names of users")?;
-            (engine, aliases, Some(keeper))
+            Engine::embedded(config, way_out.store(), way_out.enqueue(&clock), &clock, &metrics).await?
         };
         let (board, shadow) = (Board::default(), ShadowBoard::default());
         let parts = pipeline::Parts {
@@ -129,33 +120,12 @@ impl App {
             gaps: gaps(&metrics),
         };
         let proxies = receives && config.ingest.fapi_proxy.enabled;
-        let proxy = if proxies {
-            Some(Proxy::bind(config, &secrets, engine.log(), &metrics, &clock, &aliases).await?)
-        } else {
-            None
-        };
-        let way_in = if receives {
-            Some(WayIn::open(config, secrets, engine.log(), &metrics, &clock, &failed, aliases).await?)
-        } else {
-            None
-        };
+        let proxy = if proxies { Some(Proxy::bind(config, &secrets, &engine, &metrics, &clock).await?) } else { None };
+        let way_in =
+            if receives { Some(WayIn::open(config, secrets, &engine, &metrics, &clock, &failed).await?) } else { None };
         let limits = http::Limits { max_connections: MAX_ADMIN_CONNECTIONS, ..config.ingest.limits() };
         let admin = Front::bind("admin.listen", config.admin.listen, admin::router(admin_parts), limits).await?;
-        Ok(Self {
-            clock,
-            metrics,
-            engine,
-            tasks,
-            ended,
-            failures,
-            failed,
-            keeper,
-            way_out,
-            way_in,
-            proxy,
-            admin,
-            broken,
-        })
+        Ok(Self { clock, metrics, engine, tasks, ended, failures, failed, way_out, way_in, proxy, admin, broken })
     }
 
     /// Where `/webhooks/clerk` and `/v1/attempts` are, if this process receives.
@@ -210,7 +180,7 @@ impl App {
         let intake = self.way_out.as_ref().map(|way_out| way_out.intake(&self.clock));
         self.engine.start(&self.tasks, intake)?;
         let mut keeping = JoinSet::new();
-        if let Some(keeper) = self.keeper {
+        if let Some(keeper) = self.engine.keeper() {
             keeping.spawn(keeper.run(stop.outbox.clone()));
         }
         let mut deliveries = JoinSet::new();

@@ -170,7 +170,7 @@ fn each_role_runs_with_the_rights_that_are_printed_for_it_and_names_each_that_is
     assert!(verdict(&wrong).starts_with("authspike: kafka: the brokers refuse our credentials"), "{wrong}");
     let (lost, password) = configure(&fleet, "lost", &format!("{prefix}-other"), Login::Scram("stranger"), &[]);
     let said = fails_at(&create, &lost, &[(SASL, &password)]);
-    assert_eq!(verdict(&said).matches("the brokers do not allow Create on it").count(), 4, "{said}");
+    assert_eq!(verdict(&said).matches("the brokers do not allow Create on it").count(), 5, "{said}");
 
     let password = names_what_may_be_seen_and_not_used(&fleet);
 
