@@ -184,7 +184,7 @@ fn each_role_runs_with_the_rights_that_are_printed_for_it_and_names_each_that_is
     let printed = String::from_utf8(printed.stdout).unwrap();
     let acls = printed.lines().filter(|line| line.starts_with("kafka-acls.sh "));
     let (groups, topics): (Vec<&str>, Vec<&str>) = acls.partition(|line| line.contains(" --group "));
-    assert_eq!((groups.len(), topics.len()), (2, 5), "{printed}");
+    assert_eq!((groups.len(), topics.len()), (2, 6), "{printed}");
     cluster.shell(&topics.join("\n")).unwrap();
     let mut passwords = vec![password];
     let mut begin = |role: &str| {
