@@ -124,8 +124,9 @@ impl Aliases {
             self.0.let_go(tenant, user);
             return;
         }
+        let is_nobodys = event.reason.as_deref() == Some(NOBODYS);
         match (names, event.identifier) {
-            (Names::Tried, Some(identifier)) => self.0.learn(tenant, user, identifier, at),
+            (Names::Tried, Some(identifier)) if !is_nobodys => self.0.learn(tenant, user, identifier, at),
             (Names::Listed { identifiers, complete }, _) => self.0.list(tenant, user, identifiers, *complete, at),
             (Names::Tried | Names::Unsaid, _) => {}
         }

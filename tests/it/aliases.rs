@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::Instance;
+use crate::support::{Instance, until};
 
 /// Quiet months before, so that what follows is judged at once by the shipped figures.
 const START: i64 = 1_767_600_000_000;
@@ -99,7 +99,15 @@ fn names_outlive_a_restart_and_end_with_the_user() {
     let instance = Instance::start(directory.path());
     let both = json!({"identifier": "alice@example.com", "user_id": "user_1"});
     post(&instance, &[attempt(0, "success", &both)]);
-    assert!(instance.terminate().success());
+    // By a kill, a little later: soon is not at once.
+    let database = directory.path().join("authspike.db");
+    until("the name to be on the disk", || {
+        let rows = rusqlite::Connection::open(&database)
+            .unwrap()
+            .query_row("SELECT count(*) FROM alias", [], |row| row.get::<_, i64>(0));
+        (rows.unwrap() == 1).then_some(())
+    });
+    instance.kill();
 
     let instance = Instance::start(directory.path());
     assert_eq!(instance.metric("authspike_alias_entries"), 1.0);

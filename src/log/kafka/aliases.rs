@@ -143,7 +143,8 @@ impl Follower {
                 self.tell();
             }
         }
-        if ends.is_empty() {
+        // If nobody takes it now, a stop is not held up by trying once more.
+        if ends.is_empty() && !self.is_failing {
             while self.tell() {}
         }
     }
