@@ -1,7 +1,7 @@
 //! The links of one machine, kept in its store.
 //!
 //! Invariant: rows are written in batches that share the writer with the log, off the way of every request; a batch that
-//! fails is tried again with what is then true. A kill loses what was learned in the last [`PAUSE`].
+//! fails is tried again with what is then true. A kill loses what was learned in the last half second.
 
 use std::time::Duration;
 
