@@ -4,6 +4,8 @@
 
 use criterion::{criterion_group, criterion_main};
 
+#[path = "parts/alias.rs"]
+mod alias;
 #[path = "parts/detect.rs"]
 mod detect;
 #[path = "parts/normalize.rs"]
@@ -13,5 +15,5 @@ mod pipeline;
 #[path = "parts/signature.rs"]
 mod signature;
 
-criterion_group!(benches, signature::bench, normalize::bench, detect::bench, pipeline::bench);
+criterion_group!(benches, signature::bench, normalize::bench, alias::bench, detect::bench, pipeline::bench);
 criterion_main!(benches);

@@ -89,7 +89,7 @@ impl App {
             Engine::kafka(config, &secrets, &clock, &metrics, Arc::clone(&failed)).await?
         } else {
             let way_out = way_out.as_ref().context("without Kafka one process has all roles")?;
-            Engine::embedded(config, way_out.store(), way_out.enqueue(&clock), &clock, &metrics)?
+            Engine::embedded(config, way_out.store(), way_out.enqueue(&clock), &clock, &metrics).await?
         };
         let (board, shadow) = (Board::default(), ShadowBoard::default());
         let signals = SignalBoard::new(Silence(i64::from(config.admin.silent_minutes) * 60_000), clock.clone());
@@ -124,13 +124,9 @@ impl App {
             gaps: gaps(&metrics),
         };
         let proxies = receives && config.ingest.fapi_proxy.enabled;
-        let proxy =
-            if proxies { Some(Proxy::bind(config, &secrets, engine.log(), &metrics, &clock).await?) } else { None };
-        let way_in = if receives {
-            Some(WayIn::open(config, secrets, engine.log(), &metrics, &clock, &failed).await?)
-        } else {
-            None
-        };
+        let proxy = if proxies { Some(Proxy::bind(config, &secrets, &engine, &metrics, &clock).await?) } else { None };
+        let way_in =
+            if receives { Some(WayIn::open(config, secrets, &engine, &metrics, &clock, &failed).await?) } else { None };
         let limits = http::Limits { max_connections: MAX_ADMIN_CONNECTIONS, ..config.ingest.limits() };
         let admin = Front::bind("admin.listen", config.admin.listen, admin::router(admin_parts), limits).await?;
         Ok(Self { clock, metrics, engine, tasks, ended, failures, failed, way_out, way_in, proxy, admin, broken })
@@ -187,6 +183,10 @@ impl App {
         admin.spawn(self.admin.serve(uncounted, stop.admin.clone()));
         let intake = self.way_out.as_ref().map(|way_out| way_out.intake(&self.clock));
         self.engine.start(&self.tasks, intake)?;
+        let mut keeping = JoinSet::new();
+        if let Some(keeper) = self.engine.keeper() {
+            keeping.spawn(keeper.run(stop.outbox.clone()));
+        }
         let mut deliveries = JoinSet::new();
         let store = self.way_out.as_ref().map(|way_out| way_out.store().clone());
         if let Some(way_out) = self.way_out {
@@ -198,6 +198,7 @@ impl App {
             Some(_) = sources.join_next() => Some(ended_by_itself("a source")),
             Some(why) = self.ended.recv() => Some(why),
             Some(why) = self.failures.recv() => Some(why),
+            Some(_) = keeping.join_next() => Some(ended_by_itself("what keeps the names of users")),
             Some(_) = deliveries.join_next() => Some(ended_by_itself("a sink's delivery")),
             Some(_) = proxy.join_next() => Some(ended_by_itself("the Frontend API proxy")),
             _ = admin.join_next() => Some(ended_by_itself("the admin listener")),
@@ -215,6 +216,7 @@ impl App {
         })
         .await?;
         stop.outbox.cancel();
+        drain(&mut keeping).await;
         drain(&mut deliveries).await;
         tokio::task::spawn_blocking(move || engine.stop_delivering()).await?;
         stop.admin.cancel();

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::fleet::IntoOutbox;
+use crate::alias;
 use crate::clock::Clock;
 use crate::config::{Config, Secrets, identifier_key};
 use crate::log::embedded::{self, Enqueue};
@@ -34,7 +35,7 @@ impl WayOut {
     /// Opens the store and everything that is configured to take findings.
     pub(super) async fn open(config: &Config, secrets: &Secrets, clock: &Clock) -> anyhow::Result<Self> {
         create_data_dir(&config.data_dir)?;
-        let store = Store::open(&config.data_dir, &[embedded::SCHEMA, outbox::SCHEMA])
+        let store = Store::open(&config.data_dir, &[embedded::SCHEMA, outbox::SCHEMA, alias::rows::SCHEMA])
             .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))?;
         let parts = sinks::Parts { data_dir: &config.data_dir, variables: &secrets.sinks, clock: clock.clone() };
         let outlets = sinks::build(&config.sinks, &parts)?;

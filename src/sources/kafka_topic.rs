@@ -195,7 +195,7 @@ fn read(
     match reader {
         Reader::Format(Format::Attempts) => attempt::normalize(record.value(), Some(received_at), key).map(Some),
         Reader::Format(Format::ClerkWebhook) => {
-            clerk_webhook::normalize(record.header("svix-id"), record.value(), Some(received_at)).map(Some)
+            clerk_webhook::normalize(record.header("svix-id"), record.value(), Some(received_at), key).map(Some)
         }
         Reader::Mapping(mapping) => {
             let (partition, offset) = record.place();

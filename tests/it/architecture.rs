@@ -6,18 +6,19 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// For each module, the modules of ours that it may name. A module that is not here may name none.
-const MAY_NAME: [(&str, &[&str]); 16] = [
+const MAY_NAME: [(&str, &[&str]); 17] = [
     ("event", &[]),
     ("finding", &["event"]),
     ("secret", &[]),
     ("clock", &["event"]),
     ("metrics", &[]),
     ("normalize", &["event"]),
+    ("alias", &["event", "normalize", "metrics", "store"]),
     ("http", &[]),
     ("detect", &["event", "finding"]),
     ("store", &[]),
-    ("log", &["event", "finding", "store", "clock", "metrics", "secret"]),
-    ("sources", &["event", "normalize", "log", "metrics", "clock", "secret", "http"]),
+    ("log", &["event", "finding", "alias", "store", "clock", "metrics", "secret"]),
+    ("sources", &["event", "normalize", "alias", "log", "metrics", "clock", "secret", "http"]),
     ("sinks", &["event", "finding", "store", "metrics", "clock", "secret"]),
     ("pipeline", &["event", "finding", "detect", "log", "metrics", "clock"]),
     ("admin", &["finding", "log", "metrics", "pipeline", "secret"]),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use authspike::alias::{self, Aliases};
 use authspike::clock::{Clock, Stopwatch};
 use authspike::event::{Account, AuthEvent, Outcome, Source};
 use authspike::log::memory::MemoryLog;
@@ -280,6 +281,7 @@ impl Here {
             metrics: metrics.fapi_proxy.clone(),
             clock: Clock::system(),
             identifier_key: IdentifierKey::new(&[1; 32]),
+            aliases: Aliases::in_memory(&alias::Config::default(), &metrics.alias),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (proxy, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
@@ -329,13 +331,17 @@ async fn an_attempt_is_who_where_when_and_how_it_ended() {
         ("/v1/client/sign_ins/sia_other/attempt_first_factor", "strategy=password&password=wrong"),
         ("/v1/client/sign_ins?_method=DELETE", "identifier=bob"),
         ("/v1//client/sign%5Fins/", "identifier=carol&password=wrong"),
+        // Clerk said whose the address is; that it let somebody in as `alice` when `dave` was typed makes them not one.
+        ("/v1/client/sign_ins", "identifier=alice%40example.com&password=wrong"),
+        ("/v1/client/sign_ins", "identifier=dave&password=x-right"),
+        ("/v1/client/sign_ins", "identifier=dave&password=wrong"),
     ] {
         form(&here, path, body).await.bytes().await.unwrap();
     }
     let before = Clock::system().now();
     let events = here.events().await;
     let hash = |identifier: &str| IdentifierKey::new(&[1; 32]).hash(&INSTANCE.into(), identifier);
-    let [created, complete, unknown, carol] = &events[..] else { panic!("{events:?}") };
+    let [created, complete, unknown, carol, alice, _, dave] = &events[..] else { panic!("{events:?}") };
     assert_eq!((created.outcome, created.identifier), (Outcome::Challenge, Some(hash("alice@example.com"))));
     assert_eq!(complete.outcome, Outcome::Success);
     assert_eq!(complete.identifier, Some(hash("alice@example.com")), "by the sign-in it belongs to");
@@ -344,13 +350,15 @@ async fn an_attempt_is_who_where_when_and_how_it_ended() {
     assert_eq!((unknown.outcome, &unknown.account), (Outcome::Failure, &None));
     assert_eq!(unknown.reason.as_deref(), Some("form_password_incorrect"));
     assert_eq!(carol.account, Some(Account::Identifier(hash("carol"))), "a spelling that Clerk may take");
+    assert_eq!((&alice.account, alice.identifier), (&complete.account, Some(hash("alice@example.com"))));
+    assert_eq!(dave.account, Some(Account::Identifier(hash("dave"))));
     for event in &events {
         assert_eq!((event.source, &*event.tenant.0), (Source::FapiProxy, INSTANCE));
         assert_eq!((event.ip, event.user_agent.as_deref()), (Some([127, 0, 0, 1].into()), Some("browser")));
         assert!(before.millis_since(event.occurred_at) < 60_000 && event.occurred_at <= before);
     }
     let ids: std::collections::BTreeSet<_> = events.iter().map(|event| &event.id).collect();
-    assert_eq!(ids.len(), 4);
+    assert_eq!(ids.len(), 7);
 }
 
 #[tokio::test]

@@ -302,3 +302,54 @@ fn globs_match_what_they_say() {
         assert_eq!(glob(pattern, text), expected, "{pattern} {text}");
     }
 }
+
+#[test]
+fn a_providers_log_tells_whose_a_name_is_and_a_web_servers_does_not() {
+    let read = |config: Config, line: &str| {
+        let arrival = Arrival { received_at: None, near: Timestamp(0), place: "f:1" };
+        match config.compile().unwrap().apply(line.as_bytes(), arrival, &IdentifierKey::new(&[1; 32])).unwrap() {
+            Mapped::Attempt(attempt) => (attempt.event.outcome, attempt.names),
+            Mapped::Skipped(why) => panic!("{why}"),
+        }
+    };
+    let rule = |outcome, value: &str| config::RuleConfig {
+        when: vec![config::ConditionConfig { at: vec!["/result".into()], is: vec![value.into()] }],
+        outcome: Some(outcome),
+        reason: String::new(),
+    };
+    let provider = Config {
+        occurred_at: vec!["/time".into()],
+        user_id: vec!["/user".into()],
+        identifier: vec!["/name".into()],
+        rules: vec![rule(Outcome::Success, "ok"), rule(Outcome::Failure, "bad")],
+        ..Config::default()
+    };
+    let line = r#"{"time":1767600000000,"user":"user_1","name":"alice","result":"ok"}"#;
+    assert_eq!(read(provider.clone(), line), (Outcome::Success, Names::Tried));
+    assert_eq!(read(provider.clone(), &line.replace("ok", "bad")), (Outcome::Failure, Names::Unsaid));
+    let nameless = Config { identifier: Vec::new(), ..provider.clone() };
+    assert_eq!(read(nameless, line), (Outcome::Success, Names::Unsaid));
+    // The same fields where a client's words stand in them.
+    let access = Config {
+        method: vec!["/method".into()],
+        path: vec!["/path".into()],
+        status: vec!["/status".into()],
+        rules: Vec::new(),
+        ..provider.clone()
+    };
+    let request = r#"{"time":1767600000000,"user":"user_1","name":"alice","method":"POST","path":"/v1/client/sign_ins/sia_1/attempt_first_factor","status":422}"#;
+    assert_eq!(read(access, request), (Outcome::Failure, Names::Unsaid));
+    let text = Config {
+        patterns: vec![r"^(?P<time>\d+) (?P<user>\S+) (?P<name>\S+) (?P<result>\S+)$".into()],
+        occurred_at: vec!["$time".into()],
+        user_id: vec!["$user".into()],
+        identifier: vec!["$name".into()],
+        rules: vec![config::RuleConfig {
+            when: vec![config::ConditionConfig { at: vec!["$result".into()], is: vec!["ok".into()] }],
+            outcome: Some(Outcome::Success),
+            reason: String::new(),
+        }],
+        ..Config::default()
+    };
+    assert_eq!(read(text, "1767600000000 user_1 alice ok"), (Outcome::Success, Names::Unsaid));
+}

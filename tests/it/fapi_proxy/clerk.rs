@@ -166,6 +166,8 @@ fn resource(sia: &str, status: &str) -> Value {
 fn complete(sia: &str) -> Value {
     let mut body = resource(sia, "complete");
     body["response"]["created_session_id"] = "sess_1".into();
+    body["response"]["identifier"] = "alice@example.com".into();
+    body["response"]["first_factor_verification"] = json!({"status": "verified", "strategy": "password"});
     body["client"] = json!({"object": "client", "sessions": [{"id": "sess_1", "user": {"id": "user_1"}}]});
     body
 }

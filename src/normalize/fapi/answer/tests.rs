@@ -154,3 +154,21 @@ fn what_is_not_clerks_is_told_by_its_status() {
     assert!(ending(&attempt(), 200, None, html).is_err());
     assert_eq!(said(&Route::Client, 404, None, &json!({})), None);
 }
+
+#[test]
+fn whose_the_identifier_is_tells_only_an_answer_that_it_led_to() {
+    let answer = |status: &str, strategy: &str| {
+        let mut body = sign_in(status);
+        body["response"]["first_factor_verification"] = json!({"status": "verified", "strategy": strategy});
+        identified(body.to_string().as_bytes())
+    };
+    for strategy in ["password", "email_code", "phone_code", "reset_password_email_code"] {
+        assert_eq!(answer("complete", strategy).as_deref(), Some("alice@example.com"), "{strategy}");
+    }
+    // Anybody's address may have been typed beside these.
+    for strategy in ["ticket", "passkey", "oauth_google", "enterprise_sso", "google_one_tap"] {
+        assert_eq!(answer("complete", strategy), None, "{strategy}");
+    }
+    assert_eq!(answer("needs_second_factor", "password"), None);
+    assert_eq!(identified(b"{}"), None);
+}
