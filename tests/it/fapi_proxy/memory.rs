@@ -16,8 +16,8 @@ use crate::support::{Instance, until};
 const SENTINEL: &str = "7f3a-sentinel-in-memory-";
 const SIGN_INS: u32 = 60;
 
-/// glibc writes over what is freed (`perturb`), if nothing is set aside for the next one that asks (`tcache`).
-const OVERWRITES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.perturb=165:glibc.malloc.tcache_count=0");
+/// The allocator writes over what is freed.
+const OVERWRITES: (&str, &str) = ("_RJEM_MALLOC_CONF", "junk:free");
 
 /// Everything of `process` that it can write to itself: heap, stacks, data. Where the kernel gives nothing, this fails.
 fn places_in_memory(process: u32, text: &str) -> Vec<String> {
