@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{Config, Loaded, Role, Secrets};
+use crate::erasure::{Eraser, Requests};
 use crate::log::kafka::Failed;
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Board, Ended, ShadowBoard, Tasks};
@@ -57,6 +58,7 @@ pub struct App {
     admin: Front,
     /// What ended by itself, while there is a proxy to go on.
     broken: Arc<OnceLock<String>>,
+    eraser: Option<Eraser>,
 }
 
 /// A listener and what answers on it.
@@ -109,6 +111,8 @@ impl App {
             tracing::warn!("{note}");
         }
         let broken = Arc::new(OnceLock::new());
+        let erasures = Requests::new(engine.log(), clock.clone(), !config.kafka.is_on());
+        let eraser = way_out.as_ref().map(|way_out| way_out.eraser(config, erasures.clone(), &clock, &metrics));
         let admin_parts = admin::Parts {
             tokens: secrets.admin_tokens.clone().into(),
             metrics: metrics.clone(),
@@ -116,6 +120,7 @@ impl App {
             board,
             shadow,
             questions: tasks.questions(),
+            erasures: erasures.clone(),
             notes,
             gaps: gaps(&metrics),
         };
@@ -129,7 +134,21 @@ impl App {
         };
         let limits = http::Limits { max_connections: MAX_ADMIN_CONNECTIONS, ..config.ingest.limits() };
         let admin = Front::bind("admin.listen", config.admin.listen, admin::router(admin_parts), limits).await?;
-        Ok(Self { clock, metrics, engine, tasks, ended, failures, failed, way_out, way_in, proxy, admin, broken })
+        Ok(Self {
+            clock,
+            metrics,
+            engine,
+            tasks,
+            ended,
+            failures,
+            failed,
+            way_out,
+            way_in,
+            proxy,
+            admin,
+            broken,
+            eraser,
+        })
     }
 
     /// Where `/webhooks/clerk` and `/v1/attempts` are, if this process receives.
@@ -187,6 +206,10 @@ impl App {
         let store = self.way_out.as_ref().map(|way_out| way_out.store().clone());
         if let Some(way_out) = self.way_out {
             way_out.deliver(&mut deliveries, &self.metrics, &self.clock, &stop.outbox);
+        }
+        if let Some(eraser) = self.eraser {
+            let (runtime, stop) = (tokio::runtime::Handle::current(), stop.outbox.clone());
+            deliveries.spawn_blocking(move || eraser.run(&runtime, &stop));
         }
 
         let early = tokio::select! {

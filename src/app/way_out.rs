@@ -11,9 +11,11 @@ use tokio_util::sync::CancellationToken;
 use super::fleet::IntoOutbox;
 use crate::clock::Clock;
 use crate::config::{Config, Secrets, identifier_key};
+use crate::erasure::{Eraser, Requests};
 use crate::log::embedded::{self, Enqueue};
 use crate::metrics::Metrics;
 use crate::sinks::dispatch::{self, Dispatch};
+use crate::sinks::jsonl::Files;
 use crate::sinks::outbox::{self, Bounds, Outbox, Recipient};
 use crate::sinks::redact::Pseudonym;
 use crate::sinks::{self, Outlet};
@@ -67,6 +69,21 @@ impl WayOut {
 
     fn recipients(&self) -> Vec<Recipient> {
         self.outlets.iter().map(Recipient::of).collect()
+    }
+
+    /// What forgets accounts in what is stored here.
+    pub(super) fn eraser(&self, config: &Config, requests: Requests, clock: &Clock, metrics: &Metrics) -> Eraser {
+        let written = self.outlets.iter().find_map(|outlet| outlet.sink.files());
+        Eraser {
+            store: self.store.clone(),
+            // Nothing may be written any more, and much may have been.
+            files: written.unwrap_or_else(|| Files::of(&config.sinks.jsonl, &config.data_dir)),
+            data_dir: config.data_dir.clone(),
+            linked: Arc::new(|_, _| Vec::new()),
+            requests,
+            clock: clock.clone(),
+            metrics: metrics.erasure.clone(),
+        }
     }
 
     /// Puts findings into the outbox inside the log's own transaction.
