@@ -1,6 +1,10 @@
 //! Texts that mention an account: where, and how it is taken out of them.
 //!
-//! Invariant: a name is only taken for one where it stands alone: `user_1` is not part of `user_12`.
+//! Invariant: a short name is only taken for one where it stands alone: `user_1` is not part of `user_12`. A long one, as
+//! Clerk's are, is part of nothing by chance: of `signin_user_2g7np7Hrk0SN6kj5EDMLDaKNL0S_7` it is taken out.
+
+/// From so many bytes on a name is what it is wherever it stands; Clerk's ids have 32, hashes 36.
+const DISTINCTIVE_BYTES: usize = 20;
 
 /// `text` with `to` where it mentions `from`; `None` where it does not.
 #[must_use]
@@ -11,7 +15,8 @@ pub fn replace(text: &str, from: &str, to: &str) -> Option<String> {
         let end = start + from.len();
         let before = text.get(..start).and_then(|before| before.chars().next_back());
         let after = text.get(end..).and_then(|after| after.chars().next());
-        if before.is_some_and(is_of_name) || after.is_some_and(is_of_name) {
+        let is_part = before.is_some_and(is_of_name) || after.is_some_and(is_of_name);
+        if is_part && from.len() < DISTINCTIVE_BYTES {
             continue;
         }
         replaced.push_str(text.get(copied..start).unwrap_or_default());
@@ -79,7 +84,7 @@ fn strings(line: &str) -> impl Iterator<Item = Literal<'_>> {
 }
 
 fn is_of_name(char: char) -> bool {
-    char.is_alphanumeric() || char == '_' || char == '-'
+    char.is_alphanumeric() || char == '_'
 }
 
 #[cfg(test)]
@@ -90,10 +95,12 @@ mod tests {
     fn a_name_is_found_where_it_stands_alone() {
         let replaced = |text| replace(text, "user_1", "erased_a");
         assert_eq!(replaced("user_1, user_12 and (user_1).").as_deref(), Some("erased_a, user_12 and (erased_a)."));
-        for other in ["user_12", "xuser_1", "user_1-b", "", "user_"] {
+        for other in ["user_12", "xuser_1", "user_1b", "", "user_"] {
             assert_eq!(replaced(other), None, "{other}");
         }
         assert_eq!(replace("anything", "", "x"), None);
+        let long = "user_2g7np7Hrk0SN6kj5EDMLDaKNL0S";
+        assert_eq!(replace(&format!("a_{long}_7"), long, "e").as_deref(), Some("a_e_7"));
     }
 
     #[test]

@@ -191,7 +191,8 @@ impl Rewritten {
         for record in &mut records {
             let Record::Event(event) = record else { continue };
             for (place, (one, count)) in pending.iter().zip(&mut self.counts).enumerate() {
-                let typed = event.identifier.filter(|_| event.account.as_ref() == Some(&one.erasure.account));
+                let user = Some(&one.erasure.account).filter(|account| matches!(account, Account::User(_)));
+                let typed = event.identifier.filter(|_| user.is_some() && event.account.as_ref() == user);
                 if erase(event, &one.erasure) {
                     self.links.extend(typed.map(|identifier| (place, identifier)));
                     *count += 1;
