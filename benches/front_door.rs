@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use authspike::alias::{self, Aliases};
 use authspike::clock::{Clock, Stopwatch};
 use authspike::event::{AuthEvent, Timestamp};
 use authspike::http;
@@ -177,6 +178,7 @@ async fn round(log: Arc<dyn Log>, number: usize) -> Measured {
         metrics: metrics.ingest.clone(),
         clock: Clock::system(),
         identifier_key: IdentifierKey::new(&[1; 32]),
+        aliases: Aliases::in_memory(&alias::Config::default(), &metrics.alias),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());

@@ -257,6 +257,7 @@ mod tests {
                 Arc::new(crate::log::memory::MemoryLog::keeping()),
                 crate::clock::Clock::system(),
                 true,
+                Arc::new(|_, _| Vec::new()),
             ),
             notes: Arc::from(["no failure source".to_owned()]),
             gaps: Arc::new(|| vec!["3 went by".to_owned()]),

@@ -14,15 +14,15 @@
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use aho_corasick::AhoCorasick;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use crate::alias;
 use crate::clock::{Clock, Stopwatch};
-use crate::event::{Account, IdentifierHash, Tenant};
+use crate::event::Account;
 use crate::log::embedded::erasure::{self, Pending};
 use crate::metrics::ErasureMetrics;
 use crate::sinks::forgotten::Name;
@@ -34,7 +34,7 @@ mod audit;
 mod requests;
 
 pub use audit::Done;
-pub use requests::{Requests, Unasked};
+pub use requests::{Linked, Requests, Unasked};
 
 /// How often rows are looked for: a person may be waiting.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -47,10 +47,6 @@ const MAX_REBUILT_BYTES: u64 = 1 << 30;
 /// Bytes of a file that are searched at one time.
 const BLOCK: usize = 1 << 20;
 
-/// Identifiers known to be an account's, from elsewhere than the log. Called once for each account that is forgotten, and
-/// it forgets them itself.
-pub type Linked = Arc<dyn Fn(&Tenant, &str) -> Vec<IdentifierHash> + Send + Sync>;
-
 /// What it works on.
 pub struct Eraser {
     /// The log's records, the outbox, and what is to be done.
@@ -59,8 +55,6 @@ pub struct Eraser {
     pub files: Files,
     /// Where `audit.jsonl` is.
     pub data_dir: PathBuf,
-    /// See [`Linked`].
-    pub linked: Linked,
     /// Where further accounts are asked for, and who waits.
     pub requests: Requests,
     /// For dates.
@@ -141,24 +135,19 @@ impl Eraser {
             .map_err(|error| error.to_string())
     }
 
-    /// Identifiers that belong to an account are asked for like an account.
+    /// Identifiers that were seen with an account, and that nobody knew to be its own when it was asked for.
     fn ask_for_linked(&self, pending: &[Pending], runtime: &Handle) -> Result<(), String> {
         for Pending { number, erasure, .. } in pending {
-            let number = *number;
-            if let Account::User(user) = &erasure.account {
-                let linked = (self.linked)(&erasure.tenant, user);
-                self.store
-                    .write_blocking(move |transaction| erasure::link(transaction, number, &linked))
-                    .map_err(|error| error.to_string())?;
-            }
             let identifiers = self
                 .store
-                .read(|connection| erasure::identifiers(connection, number))
+                .read(|connection| erasure::identifiers(connection, *number))
                 .map_err(|error| error.to_string())?;
             for identifier in identifiers {
-                runtime
-                    .block_on(self.requests.ask(erasure.tenant.clone(), identifier, "link"))
-                    .map_err(|error| error.to_string())?;
+                if pending.iter().all(|other| other.erasure.account != identifier) {
+                    runtime
+                        .block_on(self.requests.ask_for_linked(erasure.tenant.clone(), identifier))
+                        .map_err(|error| error.to_string())?;
+                }
             }
         }
         Ok(())
@@ -178,10 +167,15 @@ impl Eraser {
             all.push(Done::of(one, identifiers.len() as u64, self.clock.now()));
         }
         audit::write(&self.data_dir, &all).map_err(|error| format!("{}: {error}", audit::FILE))?;
-        let numbers: Vec<i64> = all.iter().map(|done| done.number).collect();
+        let pending = pending.to_vec();
         self.store
             .write_blocking(move |transaction| {
-                numbers.iter().try_for_each(|number| erasure::finish(transaction, *number))
+                pending.iter().try_for_each(|one| {
+                    if let Account::User(user) = &one.erasure.account {
+                        alias::rows::delete(transaction, &one.erasure.tenant, user)?;
+                    }
+                    erasure::finish(transaction, one.number)
+                })
             })
             .map_err(|error| error.to_string())?;
         Ok(all)

@@ -36,6 +36,8 @@ pub mod secret;
 
 pub mod http;
 pub mod normalize;
+
+pub mod alias;
 pub mod sources;
 
 pub mod log;

@@ -12,10 +12,12 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+mod alias;
 mod fapi_proxy;
 mod kafka;
 mod latency;
 
+pub use alias::AliasMetrics;
 pub use fapi_proxy::FapiProxyMetrics;
 pub use kafka::KafkaMetrics;
 pub use latency::LatencyQuantiles;
@@ -29,6 +31,8 @@ pub struct Metrics {
     process: Arc<ProcessCollector>,
     /// What came in at the front door.
     pub ingest: IngestMetrics,
+    /// Users' names.
+    pub alias: AliasMetrics,
     /// The proxy in front of Clerk's Frontend API.
     pub fapi_proxy: FapiProxyMetrics,
     /// The durable log.
@@ -194,6 +198,7 @@ impl Metrics {
         let declare = Declare(&registry);
         let metrics = Self {
             ingest: IngestMetrics::new(&declare)?,
+            alias: AliasMetrics::new(&declare)?,
             fapi_proxy: FapiProxyMetrics::new(&declare)?,
             log: LogMetrics::new(&declare)?,
             detect: DetectMetrics::new(&declare)?,

@@ -3,7 +3,7 @@
 //! Invariant: what is not named in [`AuthEvent`] is dropped here, before anything is stored or logged; an identifier
 //! leaves this module only as its keyed hash. No error quotes a value.
 
-use crate::event::{AuthEvent, MAX_FUTURE_MILLIS, Timestamp};
+use crate::event::{AuthEvent, IdentifierHash, MAX_FUTURE_MILLIS, Timestamp};
 
 pub mod attempt;
 pub mod clerk_webhook;
@@ -23,6 +23,25 @@ pub struct Normalized {
     pub clamped: bool,
     /// Its type is one that this version does not know.
     pub unknown_type: bool,
+    /// What it tells of the names of its user.
+    pub names: Names,
+}
+
+/// What somebody who knows says of which identifiers belong to the event's user. What a client can write says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Names {
+    /// Nothing.
+    #[default]
+    Unsaid,
+    /// The identifier that was tried is its user's.
+    Tried,
+    /// These are.
+    Listed {
+        /// Hashes of those that were shown to be the user's own; at most [`clerk_webhook::MAX_NAMES`].
+        identifiers: Box<[IdentifierHash]>,
+        /// No others are, of those that the sender knows.
+        complete: bool,
+    },
 }
 
 /// Why bytes are not an event of their source.

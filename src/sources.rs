@@ -22,8 +22,9 @@ use axum::routing::post;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::alias::{self, Aliases};
 use crate::clock::Clock;
-use crate::event::Source;
+use crate::event::{Account, AuthEvent, IdentifierHash, Outcome, Source};
 use crate::http;
 use crate::log::kafka::{Clients, Failed};
 use crate::log::{AppendError, Appended, Log};
@@ -70,6 +71,8 @@ pub struct Config {
     pub mapping: BTreeMap<String, mapped::Config>,
     /// The proxy in front of Clerk's Frontend API.
     pub fapi_proxy: fapi_proxy::Config,
+    /// Which names belong to which user.
+    pub aliases: alias::Config,
 }
 
 impl Default for Config {
@@ -83,6 +86,7 @@ impl Default for Config {
             file: Vec::new(),
             mapping: BTreeMap::new(),
             fapi_proxy: fapi_proxy::Config::default(),
+            aliases: alias::Config::default(),
         }
     }
 }
@@ -107,6 +111,7 @@ impl Config {
         }
         faults.extend(file::validate(&self.file, &self.mapping).into_iter().map(|fault| format!("file.{fault}")));
         faults.extend(self.fapi_proxy.validate().into_iter().map(|fault| format!("fapi_proxy.{fault}")));
+        faults.extend(self.aliases.validate().into_iter().map(|fault| format!("aliases.{fault}")));
         faults
     }
 
@@ -148,6 +153,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Hashes identifiers.
     pub identifier_key: IdentifierKey,
+    /// Whose they are.
+    pub aliases: Aliases,
 }
 
 /// The topics of `[[ingest.kafka]]`, joined and ready to be read.
@@ -195,7 +202,8 @@ pub fn router(parts: Parts) -> Result<Router, Vec<String>> {
         return Err(faults);
     }
     let intake = Intake::new(&parts);
-    let webhook = webhook::Endpoint::new(intake.clone(), &parts.config.clerk_webhook, webhook_keys);
+    let key = parts.identifier_key.clone();
+    let webhook = webhook::Endpoint::new(intake.clone(), &parts.config.clerk_webhook, webhook_keys, key);
     let attempts = attempts::Endpoint::new(intake, attempt_keys, tokens, parts.identifier_key);
     // Each endpoint reads its body itself, under its own limits.
     Ok(Router::new()
@@ -209,6 +217,7 @@ struct Intake {
     log: Arc<dyn Log>,
     metrics: IngestMetrics,
     clock: Clock,
+    aliases: Aliases,
     slots: Arc<Semaphore>,
 }
 
@@ -218,6 +227,7 @@ impl Intake {
             log: Arc::clone(&parts.log),
             metrics: parts.metrics.clone(),
             clock: parts.clock.clone(),
+            aliases: parts.aliases.clone(),
             slots: Arc::new(Semaphore::new(parts.config.max_in_flight)),
         }
     }
@@ -228,21 +238,28 @@ impl Intake {
         Arc::clone(&self.slots).try_acquire_owned().map_err(|_| Refused::overloaded())
     }
 
-    /// Makes events durable; counts what became of each.
+    /// Puts events under their users and makes them durable; counts what became of each.
     async fn append(&self, source: Source, events: Vec<Normalized>) -> Result<Vec<Appended>, Refused> {
         if events.is_empty() {
             return Ok(Vec::new());
         }
         let _slot = self.admit()?;
         let notes: Vec<_> = events.iter().map(|it| (it.event.outcome, it.clamped, it.unknown_type)).collect();
-        let events = events.into_iter().map(|normalized| normalized.event).collect();
-        let appended = self.log.append(events).await.map_err(|error| match error {
+        let admit = |mut normalized| {
+            self.aliases.admit(&mut normalized);
+            normalized.event
+        };
+        let mut events: Vec<AuthEvent> = events.into_iter().map(admit).collect();
+        let names: Vec<_> = events.iter().flat_map(|event| self.names_of_deleted(event)).collect();
+        events.extend(names);
+        let mut appended = self.log.append(events).await.map_err(|error| match error {
             AppendError::Overloaded => Refused::overloaded(),
             AppendError::Unavailable(error) => {
                 tracing::debug!(%error, "an event could not be taken");
                 Refused::unavailable()
             }
         })?;
+        appended.truncate(notes.len());
         let label = source.as_str();
         for ((outcome, clamped, unknown_type), appended) in notes.into_iter().zip(&appended) {
             if *appended == Appended::Duplicate {
@@ -258,6 +275,22 @@ impl Intake {
             }
         }
         Ok(appended)
+    }
+
+    /// An account that is deleted is forgotten, and so is every identifier that is known to be its own: each is told of by an
+    /// event of its own, in the same append.
+    fn names_of_deleted(&self, event: &AuthEvent) -> Vec<AuthEvent> {
+        let (Outcome::AccountDeleted, Source::ClerkWebhook, Some(Account::User(user))) =
+            (event.outcome, event.source, &event.account)
+        else {
+            return Vec::new();
+        };
+        let told = |(place, identifier): (usize, IdentifierHash)| AuthEvent {
+            id: format!("{}_{place}", event.id).into(),
+            account: Some(Account::Identifier(identifier)),
+            ..event.clone()
+        };
+        self.aliases.forget(&event.tenant, user).into_iter().enumerate().map(told).collect()
     }
 
     /// Counts a refusal and makes its answer.

@@ -15,7 +15,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.bench_function("attempt", |bencher| bencher.iter(|| attempt::normalize(ATTEMPT, None, &key).unwrap()));
     group.bench_function("session_created", |bencher| {
         let at = Some(Timestamp(1_716_883_205_000));
-        bencher.iter(|| clerk_webhook::normalize(Some("msg_1"), SESSION, at).unwrap());
+        bencher.iter(|| clerk_webhook::normalize(Some("msg_1"), SESSION, at, &key).unwrap());
     });
     group.finish();
 }

@@ -6,12 +6,13 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 
 use super::fleet::{Detectors, IntoOutbox};
+use crate::alias::Aliases;
 use crate::clock::Clock;
 use crate::config::{Config, Role, Secrets};
 use crate::log::embedded::{EmbeddedLog, Enqueue};
 use crate::log::kafka::access::{self, AccessError};
 use crate::log::kafka::findings::Deliveries;
-use crate::log::kafka::{self, Clients, KafkaLog};
+use crate::log::kafka::{self, Clients, KafkaLog, Sharing};
 use crate::log::{Log, Partition};
 use crate::metrics::Metrics;
 use crate::pipeline::{Task, Tasks};
@@ -26,7 +27,14 @@ pub(super) enum Engine {
         task: Option<Box<Task>>,
     },
     /// A fleet.
-    Kafka { log: Arc<KafkaLog>, detects: bool, deliveries: Option<Deliveries>, failed: kafka::Failed },
+    Kafka {
+        log: Arc<KafkaLog>,
+        detects: bool,
+        /// Of one that receives.
+        sharing: Option<Sharing>,
+        deliveries: Option<Deliveries>,
+        failed: kafka::Failed,
+    },
 }
 
 impl Engine {
@@ -48,6 +56,7 @@ impl Engine {
         clock: &Clock,
         metrics: &Metrics,
         failed: kafka::Failed,
+        aliases: Aliases,
     ) -> anyhow::Result<Self> {
         let clients = Clients::new(config.kafka.clone(), secrets.kafka.clone());
         for note in config.kafka.left_out() {
@@ -73,10 +82,14 @@ impl Engine {
             kafka: metrics.kafka.clone(),
         };
         let log = KafkaLog::open(parts).map_err(|fault| anyhow!(fault))?;
+        let sharing = if roles.receives { Some(log.share(aliases).map_err(|fault| anyhow!(fault))?) } else { None };
+        if let Some(sharing) = sharing.as_ref().filter(|_| unreachable.is_none()) {
+            sharing.first_reading().await;
+        }
         if let Some(fault) = unreachable {
             log.check_later(roles, fault).context("no thread to wait for the brokers")?;
         }
-        Ok(Self::Kafka { log, detects: roles.detects, deliveries: None, failed })
+        Ok(Self::Kafka { log, detects: roles.detects, sharing, deliveries: None, failed })
     }
 
     pub(super) fn log(&self) -> Arc<dyn Log> {
@@ -121,7 +134,7 @@ impl Engine {
                     tasks.run(*task).context("cannot start the detector")?;
                 }
             }
-            Self::Kafka { log, detects, deliveries, failed } => {
+            Self::Kafka { log, detects, deliveries, failed, .. } => {
                 if *detects {
                     let (tasks, failed) = (tasks.clone(), Arc::clone(failed));
                     let detectors = Detectors { tasks, log: Arc::downgrade(log), failed };
@@ -143,7 +156,13 @@ impl Engine {
                 // As long as it takes: whoever runs this bounds it.
                 let _ = tasks.stop_all(Duration::MAX);
             }
-            Self::Kafka { log, .. } => log.close(),
+            Self::Kafka { log, sharing, .. } => {
+                // Before the producer, with which it tells the last.
+                if let Some(sharing) = sharing {
+                    sharing.close();
+                }
+                log.close();
+            }
         }
     }
 

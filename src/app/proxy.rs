@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::alias::Aliases;
 use crate::clock::Clock;
 use crate::config::{Config, Secrets, identifier_key};
 use crate::log::Log;
@@ -28,6 +29,7 @@ impl Proxy {
         log: Arc<dyn Log>,
         metrics: &Metrics,
         clock: &Clock,
+        aliases: &Aliases,
     ) -> anyhow::Result<Self> {
         let forwarding = FapiProxy::new(Parts {
             config: config.ingest.fapi_proxy.clone(),
@@ -37,6 +39,7 @@ impl Proxy {
             metrics: metrics.fapi_proxy.clone(),
             clock: clock.clone(),
             identifier_key: identifier_key::of(&config.data_dir, secrets.identifier_key.as_ref())?,
+            aliases: aliases.clone(),
         })
         .map_err(|fault| anyhow!("ingest.fapi_proxy.{fault}"))?;
         let listen = config.ingest.fapi_proxy.listen;

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Front;
+use crate::alias::Aliases;
 use crate::clock::Clock;
 use crate::config::{Config, Secrets, identifier_key};
 use crate::log::Log;
@@ -32,6 +33,7 @@ impl WayIn {
         metrics: &Metrics,
         clock: &Clock,
         failed: &Failed,
+        aliases: Aliases,
     ) -> anyhow::Result<Self> {
         let clients = Clients::new(config.kafka.clone(), secrets.kafka);
         let parts = sources::Parts {
@@ -45,6 +47,7 @@ impl WayIn {
             log,
             metrics: metrics.ingest.clone(),
             clock: clock.clone(),
+            aliases,
         };
         let topics = sources::topics(&parts, &clients, &metrics.kafka, failed).map_err(|fault| anyhow!(fault))?;
         let followers = file::followers(&parts, &config.data_dir).map_err(|fault| anyhow!(fault))?;

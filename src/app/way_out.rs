@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::fleet::IntoOutbox;
+use crate::alias;
 use crate::clock::Clock;
 use crate::config::{Config, Secrets, identifier_key};
 use crate::erasure::{Eraser, Requests};
@@ -36,7 +37,7 @@ impl WayOut {
     /// Opens the store and everything that is configured to take findings.
     pub(super) async fn open(config: &Config, secrets: &Secrets, clock: &Clock) -> anyhow::Result<Self> {
         create_data_dir(&config.data_dir)?;
-        let store = Store::open(&config.data_dir, &[embedded::SCHEMA, outbox::SCHEMA])
+        let store = Store::open(&config.data_dir, &[embedded::SCHEMA, outbox::SCHEMA, alias::rows::SCHEMA])
             .with_context(|| format!("cannot open the store in {}", config.data_dir.display()))?;
         let parts = sinks::Parts { data_dir: &config.data_dir, variables: &secrets.sinks, clock: clock.clone() };
         let outlets = sinks::build(&config.sinks, &parts)?;
@@ -79,7 +80,6 @@ impl WayOut {
             // Nothing may be written any more, and much may have been.
             files: written.unwrap_or_else(|| Files::of(&config.sinks.jsonl, &config.data_dir)),
             data_dir: config.data_dir.clone(),
-            linked: Arc::new(|_, _| Vec::new()),
             requests,
             clock: clock.clone(),
             metrics: metrics.erasure.clone(),

@@ -15,12 +15,15 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::mapping::MappingArgs;
 use super::{Exit, explain};
+use crate::alias::Aliases;
 use crate::clock::Stopwatch;
 use crate::config::{self, Environment, Flags, Need, identifier_key};
 use crate::detect::{self, Subject};
 use crate::event::AuthEvent;
 use crate::finding::{Finding, Lifecycle};
 use crate::logging;
+use crate::metrics::Metrics;
+use crate::normalize::Normalized;
 use crate::pipeline::Answer;
 
 mod engine;
@@ -99,6 +102,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     logging::init(&quiet, environment.log_filter())?;
     let key = identifier_key::load(&config.data_dir)?.unwrap_or_else(identifier_key::replay_key);
     let mapping = args.mapping.compiled(&config)?;
+    // Only what the files tell: a replay is a function of them.
+    let aliases = Aliases::in_memory(&config.ingest.aliases, &Metrics::new()?.alias);
     let bar = progress(total_bytes(&args.files)?);
     let out = Box::new(io::stdout());
     let mut judge =
@@ -108,9 +113,16 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     let (send, receive) = sync_channel::<Vec<AuthEvent>>(BATCHES_WAITING);
     let (read, closed) = std::thread::scope(|scope| {
         let (files, bar, key) = (&args.files, &bar, &key);
-        let mapping = mapping.as_ref();
+        let (mapping, aliases) = (mapping.as_ref(), &aliases);
         let reader = scope.spawn(move || {
-            let mut hand_over = |batch| send.send(batch).map_err(|_| anyhow!("the judging side has stopped"));
+            let admit = |mut normalized| {
+                aliases.admit(&mut normalized);
+                normalized.event
+            };
+            let mut hand_over = |batch: Vec<Normalized>| {
+                let events = batch.into_iter().map(admit).collect();
+                send.send(events).map_err(|_| anyhow!("the judging side has stopped"))
+            };
             match mapping {
                 Some(mapping) => read_records(files, mapping, key, bar, &mut hand_over),
                 None => read_events(files, args.from_format, key, bar, &mut hand_over),

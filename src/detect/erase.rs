@@ -105,7 +105,9 @@ impl Detector {
             // Whoever asks by name knows it, and has no need of a delay.
             (event.reason.clone().unwrap_or_else(|| "operator".into()), 0)
         } else {
-            ("webhook".into(), i64::from(self.config.erase_after_hours))
+            // One that was known to be theirs comes with it.
+            let asked_by = if matches!(account, Account::User(_)) { "webhook" } else { "link" };
+            (asked_by.into(), i64::from(self.config.erase_after_hours))
         };
         self.erasures.put(Waiting {
             due: event.received_at.plus_millis(hours * HOUR_MILLIS),

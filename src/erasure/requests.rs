@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::Done;
 use crate::clock::Clock;
-use crate::event::{Account, AuthEvent, MAX_ID_BYTES, Outcome, Source, Tenant};
+use crate::event::{Account, AuthEvent, IdentifierHash, MAX_ID_BYTES, Outcome, Source, Tenant};
 use crate::log::{AppendError, Log};
 
 /// How long an asker waits at one time: below what a request may take.
@@ -35,6 +35,9 @@ pub enum Unasked {
     Log(#[from] AppendError),
 }
 
+/// The identifiers that are known to be a user's, which are forgotten there: (instance, user id).
+pub type Linked = Arc<dyn Fn(&Tenant, &str) -> Vec<IdentifierHash> + Send + Sync>;
+
 /// Where accounts are asked for. Clones share it.
 #[derive(Clone)]
 pub struct Requests {
@@ -42,6 +45,7 @@ pub struct Requests {
     clock: Clock,
     /// Whether one request reaches every tenant.
     reaches_all: bool,
+    linked: Linked,
     recent: Arc<Mutex<VecDeque<Done>>>,
     /// Changes with each end.
     ended: Arc<watch::Sender<()>>,
@@ -50,12 +54,12 @@ pub struct Requests {
 impl Requests {
     /// Requests into `log`; `reaches_all` if it has one partition.
     #[must_use]
-    pub fn new(log: Arc<dyn Log>, clock: Clock, reaches_all: bool) -> Self {
-        Self { log, clock, reaches_all, recent: Arc::default(), ended: Arc::new(watch::channel(()).0) }
+    pub fn new(log: Arc<dyn Log>, clock: Clock, reaches_all: bool, linked: Linked) -> Self {
+        Self { log, clock, reaches_all, linked, recent: Arc::default(), ended: Arc::new(watch::channel(()).0) }
     }
 
-    /// Asks for the account that is written `account` to be forgotten, at `tenant` or wherever it is; answers the request's
-    /// id once that is durable.
+    /// Asks for the account that is written `account` to be forgotten, with its identifiers, at `tenant` or wherever it is;
+    /// answers the request's id once that is durable.
     ///
     /// # Errors
     /// See [`Unasked`].
@@ -72,17 +76,28 @@ impl Requests {
             None if self.reaches_all => Tenant::EVERY.into(),
             None => return Err(Unasked::NoTenant),
         };
-        Ok(self.ask(tenant, Account::named(account), asked_by).await?)
+        let account = Account::named(account);
+        let mut accounts = vec![(account.clone(), asked_by)];
+        if let Account::User(user) = account {
+            let linked = (self.linked)(&tenant, &user);
+            accounts.extend(linked.into_iter().map(|identifier| (Account::Identifier(identifier), "link")));
+        }
+        Ok(self.ask(tenant, accounts).await?)
     }
 
-    pub(super) async fn ask(&self, tenant: Tenant, account: Account, asked_by: &str) -> Result<String, AppendError> {
-        let request = random_id(&self.clock);
-        let now = self.clock.now();
-        let event = AuthEvent {
-            id: request.as_str().into(),
+    /// Asks for an identifier that was seen with an account that was asked for.
+    pub(super) async fn ask_for_linked(&self, tenant: Tenant, identifier: Account) -> Result<(), AppendError> {
+        self.ask(tenant, vec![(identifier, "link")]).await.map(drop)
+    }
+
+    /// Answers the id of the first.
+    async fn ask(&self, tenant: Tenant, accounts: Vec<(Account, &str)>) -> Result<String, AppendError> {
+        let (request, now) = (random_id(&self.clock), self.clock.now());
+        let event = |(place, (account, asked_by)): (usize, (Account, &str))| AuthEvent {
+            id: if place == 0 { request.as_str().into() } else { format!("{request}_{place}").into() },
             occurred_at: now,
             received_at: now,
-            tenant,
+            tenant: tenant.clone(),
             source: Source::Operator,
             outcome: Outcome::AccountDeleted,
             reason: Some(asked_by.into()),
@@ -92,7 +107,7 @@ impl Requests {
             user_agent: None,
             session: None,
         };
-        self.log.append(vec![event]).await?;
+        self.log.append(accounts.into_iter().enumerate().map(event).collect()).await?;
         Ok(request)
     }
 

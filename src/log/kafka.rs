@@ -21,12 +21,14 @@ use rdkafka::error::KafkaError;
 
 use super::id_window::{IdWindow, fingerprint};
 use super::{AppendError, Appended, Commit, Log, LogError, Offset, Partition, Polled, Record, Snapshot};
+use crate::alias::Aliases;
 use crate::clock::{Clock, Stopwatch};
 use crate::event::{AuthEvent, Timestamp};
 use crate::finding::Finding;
 use crate::metrics::{KafkaMetrics, LogMetrics};
 
 pub mod access;
+mod aliases;
 pub mod config;
 mod consume;
 mod dead_letters;
@@ -40,6 +42,7 @@ pub mod topic;
 pub mod topics;
 mod wire;
 
+pub use aliases::Sharing;
 pub use config::{Clients, Config, Secrets};
 pub use wire::record as read_record;
 
@@ -141,6 +144,15 @@ impl KafkaLog {
             return Err("detectors were joined twice".to_owned());
         }
         Ok(())
+    }
+
+    /// Has `aliases` know what all receivers know, and the others what they learn.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn share(&self, aliases: Aliases) -> Result<Sharing, String> {
+        let (clients, topic) = (self.parts.clients.clone(), self.topics.aliases.clone());
+        Sharing::begin(clients, topic, Arc::clone(&self.producer), aliases)
     }
 
     /// Where findings come out again, for whoever delivers them.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::identifier::IdentifierKey;
 use super::moment::Moment;
 use super::text::{self, Text};
-use super::{NormalizeError, Normalized, clamp, object, reason};
+use super::{Names, NormalizeError, Normalized, clamp, object, reason};
 use crate::event::{Account, AuthEvent, MAX_ID_BYTES, Outcome, Source, Tenant, Timestamp};
 
 /// Longest identifier hashed: e-mail addresses end at 254 bytes.
@@ -90,7 +90,12 @@ pub fn normalize(
         user_agent: attempt.user_agent.strict("user_agent")?.map(text::user_agent),
         session: session.map(|session| text::clerk_id("session_id", session)).transpose()?,
     };
-    Ok(Normalized { event, clamped, unknown_type: false })
+    // Whatever the outcome: the sender proved himself, is the customer's own back end, and looked the user up.
+    let names = match (&event.account, event.identifier) {
+        (Some(Account::User(_)), Some(_)) => Names::Tried,
+        _ => Names::Unsaid,
+    };
+    Ok(Normalized { event, clamped, unknown_type: false, names })
 }
 
 /// How the attempt ended, and Clerk's code for it.

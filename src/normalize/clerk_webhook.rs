@@ -11,10 +11,15 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
+use super::identifier::IdentifierKey;
 use super::moment::Moment;
 use super::text::{self, Text};
-use super::{NormalizeError, Normalized, clamp, object};
+use super::{Names, NormalizeError, Normalized, clamp, object};
 use crate::event::{Account, AuthEvent, Outcome, Source, Tenant, Timestamp};
+
+mod names;
+
+pub use names::MAX_NAMES;
 
 #[derive(Deserialize)]
 struct Envelope<'a> {
@@ -61,6 +66,12 @@ struct Body<'a> {
     latest_activity: Option<&'a RawValue>,
     #[serde(borrow)]
     locked: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    username: Text<'a>,
+    #[serde(borrow)]
+    email_addresses: Option<&'a RawValue>,
+    #[serde(borrow)]
+    phone_numbers: Option<&'a RawValue>,
     #[serde(default)]
     created_at: Moment,
     #[serde(default)]
@@ -82,6 +93,7 @@ pub fn normalize(
     delivery_id: Option<&str>,
     body: &[u8],
     received_at: Option<Timestamp>,
+    key: &IdentifierKey,
 ) -> Result<Normalized, NormalizeError> {
     let envelope: Envelope<'_> = object(body)?;
     if envelope.object.loose() != Some("event") {
@@ -134,7 +146,11 @@ pub fn normalize(
         user_agent: request.user_agent.loose().map(text::user_agent),
         session: if is_session { clerk_id(&data.id) } else { None },
     };
-    Ok(Normalized { event, clamped, unknown_type: !DOCUMENTED.contains(&&*kind) })
+    let names = match &*kind {
+        "user.created" | "user.updated" => names::of(&data, &event.tenant, key),
+        _ => Names::Unsaid,
+    };
+    Ok(Normalized { event, clamped, unknown_type: !DOCUMENTED.contains(&&*kind), names })
 }
 
 /// What of a part can be read: a part of another shape than documented costs its fields, not the event.

@@ -1,7 +1,7 @@
 //! What Clerk's Frontend API was asked about a sign-in, and what it answered.
 //!
 //! Invariant: of a request only the form fields `identifier` and `strategy` are ever kept ([`form`]); of an answer only
-//! codes, statuses and Clerk's own ids. One request is at most one event.
+//! codes, statuses and Clerk's own ids, and whether it repeats the identifier ([`identified`]), which is hashed at once. One request is at most one event.
 //!
 //! Not here: sign-ups (their errors say nothing about anybody's credential), and the bytes' way through (`sources`).
 
@@ -14,7 +14,7 @@ mod answer;
 pub mod form;
 mod route;
 
-pub use answer::ending;
+pub use answer::{ending, identified};
 pub use route::Route;
 
 /// What an answer says about the attempt.

@@ -14,7 +14,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::identifier::IdentifierKey;
-use super::{NormalizeError, Normalized, clamp, text};
+use super::{Names, NormalizeError, Normalized, clamp, text};
 use crate::event::{Account, AuthEvent, Outcome, Source, Tenant, Timestamp};
 
 mod collapse;
@@ -138,7 +138,19 @@ impl Mapping {
             session: record.text(&self.session_id).and_then(|id| text::clerk_id("session_id", &id).ok()),
             tenant,
         };
-        Ok(Mapped::Attempt(Box::new(Normalized { event, clamped, unknown_type: false })))
+        let names = self.names(&event);
+        Ok(Mapped::Attempt(Box::new(Normalized { event, clamped, unknown_type: false, names })))
+    }
+
+    /// Whether the record tells whose the identifier is. An identity provider's log does, of whoever got in. A line of a web
+    /// server's does not: what was typed and what the session says are both the client's words there.
+    fn names(&self, event: &AuthEvent) -> Names {
+        let is_proved = matches!(event.outcome, Outcome::Success | Outcome::PasswordCorrectStopped);
+        let is_providers = self.patterns.is_empty() && matches!(self.decide, Decide::Rules(_));
+        match (&event.account, event.identifier) {
+            (Some(Account::User(_)), Some(_)) if is_proved && is_providers => Names::Tried,
+            _ => Names::Unsaid,
+        }
     }
 
     /// The outcome and the reason that the rule gives; else why the record is none.

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::alias::Aliases;
 use crate::clock::Clock;
 use crate::http;
 use crate::log::Log;
@@ -152,6 +153,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Hashes identifiers.
     pub identifier_key: IdentifierKey,
+    /// Whose they are.
+    pub aliases: Aliases,
 }
 
 /// The proxy, ready to serve.
@@ -168,14 +171,15 @@ impl FapiProxy {
     /// # Errors
     /// What cannot be used of the settings, without showing secrets.
     pub fn new(parts: Parts) -> Result<Self, String> {
-        let Parts { config, secret_key, log, ingest, metrics, clock, identifier_key } = parts;
+        let Parts { config, secret_key, log, ingest, metrics, clock, identifier_key, aliases } = parts;
         let mut secret_key = HeaderValue::try_from(secret_key.expose()).map_err(|_| "CLERK_SECRET_KEY: is no key")?;
         secret_key.set_sensitive(true);
         let tenant = fapi::tenant(&config.instance_id).ok_or("instance_id: is not a Clerk id")?;
         let upstream = upstream::Upstream::parse(&config.upstream).ok_or("upstream: is no origin")?;
         let client_header = HeaderName::try_from(config.client_ip_header.as_str()).map_err(|_| "client_ip_header")?;
         let networks = config.trusted_proxies.iter().filter_map(|proxy| network(proxy)).collect();
-        let (recorder, queue) = record::new(log, ingest, metrics.clone(), clock.clone(), tenant.clone());
+        let (key, of) = (identifier_key.clone(), tenant.clone());
+        let (recorder, queue) = record::new(log, ingest, metrics.clone(), clock.clone(), of, key, aliases);
         let outgoing = headers::Outgoing::new(&config.proxy_url, upstream.origin(), secret_key, client_header.clone())?;
         let proxy = forward::Proxy {
             client: upstream::client(&config.ca_file)?,

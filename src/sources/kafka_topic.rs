@@ -126,6 +126,8 @@ fn normalize(
     let received_at = record.appended_at().min(intake.clock.now());
     match format {
         Format::Attempts => attempt::normalize(record.value(), Some(received_at), key),
-        Format::ClerkWebhook => clerk_webhook::normalize(record.header("svix-id"), record.value(), Some(received_at)),
+        Format::ClerkWebhook => {
+            clerk_webhook::normalize(record.header("svix-id"), record.value(), Some(received_at), key)
+        }
     }
 }

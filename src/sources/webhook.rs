@@ -21,6 +21,7 @@ use super::{Intake, Refused, media_type};
 use crate::event::Source;
 use crate::http::Peer;
 use crate::normalize::clerk_webhook;
+use crate::normalize::identifier::IdentifierKey;
 
 /// Svix carries up to about 350 kB; a user with much metadata comes near it.
 const MAX_BODY_BYTES: usize = 512 * 1024;
@@ -88,16 +89,17 @@ pub(super) struct Endpoint(Arc<Shared>);
 struct Shared {
     intake: Intake,
     keys: Arc<[SigningKey]>,
+    identifier_key: IdentifierKey,
     allowed_instances: Vec<String>,
     allowed_sources: Vec<IpNet>,
     budget: Budget,
 }
 
 impl Endpoint {
-    pub(super) fn new(intake: Intake, config: &Config, keys: Arc<[SigningKey]>) -> Self {
+    pub(super) fn new(intake: Intake, config: &Config, keys: Arc<[SigningKey]>, identifier_key: IdentifierKey) -> Self {
         let (allowed_instances, allowed_sources) = (config.allowed_instances.clone(), config.networks());
         let budget = Budget::new(BODY_BUDGET_BYTES);
-        Self(Arc::new(Shared { intake, keys, allowed_instances, allowed_sources, budget }))
+        Self(Arc::new(Shared { intake, keys, identifier_key, allowed_instances, allowed_sources, budget }))
     }
 }
 
@@ -129,7 +131,8 @@ impl Shared {
         let body = body::read(&head.headers, body, MAX_BODY_BYTES, &self.budget).await?;
         signed.verify(&self.keys, &body.bytes).map_err(unbelieved)?;
         self.intake.metrics.verified.with_label_values(&[Source::ClerkWebhook.as_str()]).inc();
-        let normalized = clerk_webhook::normalize(Some(signed.id), &body.bytes, Some(self.intake.clock.now()))
+        let now = self.intake.clock.now();
+        let normalized = clerk_webhook::normalize(Some(signed.id), &body.bytes, Some(now), &self.identifier_key)
             .map_err(|error| Refused::new(StatusCode::BAD_REQUEST, "bad_body", error.to_string()))?;
         let instance = &*normalized.event.tenant.0;
         if !self.allowed_instances.is_empty() && !self.allowed_instances.iter().any(|allowed| allowed == instance) {

@@ -6,21 +6,22 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// For each module, the modules of ours that it may name. A module that is not here may name none.
-const MAY_NAME: [(&str, &[&str]); 17] = [
+const MAY_NAME: [(&str, &[&str]); 18] = [
     ("event", &[]),
     ("finding", &["event"]),
     ("secret", &[]),
     ("clock", &["event"]),
     ("metrics", &[]),
     ("normalize", &["event"]),
+    ("alias", &["event", "normalize", "metrics", "store"]),
     ("http", &[]),
     ("detect", &["event", "finding"]),
     ("store", &[]),
-    ("log", &["event", "finding", "store", "clock", "metrics", "secret"]),
-    ("sources", &["event", "normalize", "log", "metrics", "clock", "secret", "http"]),
+    ("log", &["event", "finding", "alias", "store", "clock", "metrics", "secret"]),
+    ("sources", &["event", "normalize", "alias", "log", "metrics", "clock", "secret", "http"]),
     ("sinks", &["event", "finding", "store", "metrics", "clock", "secret"]),
     ("pipeline", &["event", "finding", "detect", "log", "metrics", "clock"]),
-    ("erasure", &["event", "log", "sinks", "store", "clock", "metrics"]),
+    ("erasure", &["event", "alias", "log", "sinks", "store", "clock", "metrics"]),
     ("admin", &["erasure", "finding", "log", "metrics", "pipeline", "secret"]),
     ("logging", &[]),
     ("shutdown", &[]),

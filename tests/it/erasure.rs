@@ -37,24 +37,29 @@ fn start(data_dir: &Path, more: &[(&str, &str)]) -> Instance {
 /// another; and a break-in to account 3.
 fn attack(instance: &Instance) {
     let now = Clock::system().now().0;
-    let mut lines = Vec::new();
+    let line = |id: String, at: i64, address: &str, outcome: &str, who: &str| {
+        format!(
+            r#"{{"id":"{id}","occurred_at":{at},"outcome":"{outcome}","ip":"{address}","instance_id":"{TENANT}",{who}}}"#
+        )
+    };
+    let (mut by_identifier, mut by_user) = (Vec::new(), Vec::new());
     for number in 0..ACCOUNTS {
         let at = now - 60_000 + i64::from(number) * 100;
         let (user, mail) = (user(number), mail(number));
-        let line = |id: &str, address: &str, outcome: &str, more: &str| {
-            format!(
-                r#"{{"id":"{id}-{number}-{at}","occurred_at":{at},"outcome":"{outcome}","ip":"{address}","instance_id":"{TENANT}",{more}}}"#
-            )
-        };
-        let known = format!(r#""user_id":"{user}","identifier":"{mail}""#);
-        lines.push(line(&format!("of-{user}"), "203.0.113.7", "failure", &known));
-        lines.push(line("mail", "198.51.100.7", "failure", &format!(r#""identifier":"{mail}""#)));
+        let (typed, known) =
+            (format!(r#""identifier":"{mail}""#), format!(r#""user_id":"{user}","identifier":"{mail}""#));
+        by_identifier.push(line(format!("mail-{number}-{at}"), at, "198.51.100.7", "failure", &typed));
+        // Of those who name an event by what it is about.
+        by_user.push(line(format!("of-{user}-{at}"), at, "203.0.113.7", "failure", &known));
+        if number == ACCOUNTS - 1 {
+            let known = format!(r#""user_id":"{}","identifier":"{}""#, self::user(3), self::mail(3));
+            by_user.push(line(format!("in-{now}"), now, "203.0.113.7", "success", &known));
+        }
     }
-    let known = format!(r#""user_id":"{}","identifier":"{}""#, user(3), mail(3));
-    lines.push(format!(
-        r#"{{"id":"in-{now}","occurred_at":{now},"outcome":"success","ip":"203.0.113.7","instance_id":"{TENANT}",{known}}}"#
-    ));
-    assert_eq!(instance.attempts(&lines.join("\n")).unwrap().0, 200);
+    // In this order: once they were seen together, an identifier is an alias of its user.
+    for lines in [by_identifier, by_user] {
+        assert_eq!(instance.attempts(&lines.join("\n")).unwrap().0, 200);
+    }
     instance.settle();
 }
 

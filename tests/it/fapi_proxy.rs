@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use authspike::alias::{self, Aliases};
 use authspike::clock::{Clock, Stopwatch};
 use authspike::event::{Account, AuthEvent, Outcome, Source};
 use authspike::log::memory::MemoryLog;
@@ -279,6 +280,7 @@ impl Here {
             metrics: metrics.fapi_proxy.clone(),
             clock: Clock::system(),
             identifier_key: IdentifierKey::new(&[1; 32]),
+            aliases: Aliases::in_memory(&alias::Config::default(), &metrics.alias),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (proxy, stop) = (listener.local_addr().unwrap(), CancellationToken::new());

@@ -5,6 +5,7 @@
 //! the tests fail and say what is missing.
 
 mod access;
+mod aliases;
 mod brokers;
 mod client;
 mod cluster;

@@ -10,6 +10,7 @@
 )]
 
 mod alertmanager;
+mod aliases;
 mod architecture;
 mod attempts;
 mod cli;

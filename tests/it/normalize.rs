@@ -13,7 +13,7 @@ fn key() -> IdentifierKey {
 }
 
 fn webhook(body: &Value) -> AuthEvent {
-    clerk_webhook::normalize(Some("msg_1"), body.to_string().as_bytes(), Some(NOW)).unwrap().event
+    clerk_webhook::normalize(Some("msg_1"), body.to_string().as_bytes(), Some(NOW), &key()).unwrap().event
 }
 
 fn report(body: &Value) -> Result<Normalized, NormalizeError> {
@@ -95,13 +95,14 @@ fn a_part_of_another_shape_costs_its_own_field_and_no_other() {
 #[test]
 fn a_webhook_from_a_clock_far_ahead_is_moved_back() {
     let body = json!({"object": "event", "type": "role.created", "timestamp": 1_716_890_000, "data": {"id": "role_1"}});
-    let normalized = clerk_webhook::normalize(Some("msg_1"), body.to_string().as_bytes(), Some(NOW)).unwrap();
+    let normalized = clerk_webhook::normalize(Some("msg_1"), body.to_string().as_bytes(), Some(NOW), &key()).unwrap();
     assert_eq!((normalized.event.occurred_at, normalized.clamped), (Timestamp(NOW.0 + 300_000), true));
 }
 
 #[test]
 fn a_replayed_body_gets_an_id_from_what_it_is_about_and_its_own_time() {
-    let replay = |body: &Value| clerk_webhook::normalize(None, body.to_string().as_bytes(), None).map(|it| it.event);
+    let replay =
+        |body: &Value| clerk_webhook::normalize(None, body.to_string().as_bytes(), None, &key()).map(|it| it.event);
     let session = json!({"object": "event", "type": "session.created", "data": {"id": "sess_1", "user_id": "user_1"}});
     assert_eq!(replay(&session).unwrap_err(), NormalizeError::Missing("timestamp"));
     let mut of_2022 = session.clone();
@@ -223,7 +224,7 @@ proptest! {
     #[test]
     fn bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
         let _ = attempt::normalize(&bytes, None, &key());
-        let _ = clerk_webhook::normalize(None, &bytes, None);
+        let _ = clerk_webhook::normalize(None, &bytes, None, &key());
         let _ = attempt::id_of(&bytes);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use authspike::alias::{self, Aliases};
 use authspike::clock::Clock;
 use authspike::event::{Account, AuthEvent, Outcome, Timestamp};
 use authspike::http::Peer;
@@ -43,6 +44,7 @@ impl Door {
             metrics: metrics.ingest.clone(),
             clock: Clock::held(NOW),
             identifier_key: IdentifierKey::new(&[1; 32]),
+            aliases: Aliases::in_memory(&alias::Config::default(), &metrics.alias),
         };
         Self { router: router(parts).unwrap(), log, metrics }
     }
@@ -157,7 +159,8 @@ async fn an_unknown_type_and_strange_fields_are_taken_and_counted() {
 async fn an_impersonated_session_is_not_the_users_sign_in() {
     let body =
         String::from_utf8(SESSION.to_vec()).unwrap().replace("\"actor\": null", "\"actor\": {\"sub\": \"user_admin\"}");
-    let normalized = clerk_webhook::normalize(Some("msg_1"), body.as_bytes(), Some(NOW)).unwrap();
+    let normalized =
+        clerk_webhook::normalize(Some("msg_1"), body.as_bytes(), Some(NOW), &IdentifierKey::new(&[1; 32])).unwrap();
     assert_eq!((normalized.event.outcome, normalized.event.reason.as_deref()), (Outcome::Other, Some("impersonation")));
 }
 
@@ -307,6 +310,7 @@ async fn without_a_secret_the_endpoint_is_off_and_a_bad_one_is_named_by_its_vari
         metrics: Metrics::new().unwrap().ingest,
         clock: Clock::held(NOW),
         identifier_key: IdentifierKey::new(&[1; 32]),
+        aliases: Aliases::in_memory(&alias::Config::default(), &Metrics::new().unwrap().alias),
     };
     let faults = router(parts).map(|_| ()).unwrap_err();
     assert_eq!(faults, ["CLERK_WEBHOOK_SIGNING_SECRET (no. 2): is too short: 16 bytes at least, before base64"]);

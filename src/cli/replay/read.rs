@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 
 use super::input::{Lines, MAX_LINE_BYTES, Next, name};
 use super::records::{Lined, Records};
-use crate::event::{AuthEvent, Timestamp};
+use crate::event::Timestamp;
 use crate::normalize::identifier::IdentifierKey;
 use crate::normalize::mapped::{Mapped, Mapping, collapse};
 use crate::normalize::{NormalizeError, Normalized, attempt, clerk_webhook};
@@ -80,7 +80,7 @@ pub fn read_events(
     format: Format,
     key: &IdentifierKey,
     bar: &ProgressBar,
-    on_batch: &mut dyn FnMut(Vec<AuthEvent>) -> anyhow::Result<()>,
+    on_batch: &mut dyn FnMut(Vec<Normalized>) -> anyhow::Result<()>,
 ) -> anyhow::Result<ReadSummary> {
     let mut summary = ReadSummary::default();
     let mut batch = Vec::with_capacity(BATCH);
@@ -137,12 +137,12 @@ pub fn read_records(
     mapping: &Mapping,
     key: &IdentifierKey,
     bar: &ProgressBar,
-    on_batch: &mut dyn FnMut(Vec<AuthEvent>) -> anyhow::Result<()>,
+    on_batch: &mut dyn FnMut(Vec<Normalized>) -> anyhow::Result<()>,
 ) -> anyhow::Result<ReadSummary> {
     let mut summary = ReadSummary::default();
     let mut batch = Vec::with_capacity(BATCH);
-    let mut hand_over = |batch: Vec<AuthEvent>, summary: &mut ReadSummary| {
-        let (all, kept) = (batch.len(), collapse(batch, |event| event));
+    let mut hand_over = |batch: Vec<Normalized>, summary: &mut ReadSummary| {
+        let (all, kept) = (batch.len(), collapse(batch, |normalized| &normalized.event));
         let merged = (all - kept.len()) as u64;
         summary.events -= merged;
         summary.skipped += merged;
@@ -180,14 +180,14 @@ pub fn read_records(
 }
 
 impl ReadSummary {
-    fn accept(&mut self, normalized: Normalized) -> AuthEvent {
+    fn accept(&mut self, normalized: Normalized) -> Normalized {
         self.lines += 1;
         self.events += 1;
         self.unknown_types += u64::from(normalized.unknown_type);
         let at = normalized.event.occurred_at;
         let (from, until) = self.span.unwrap_or((at, at));
         self.span = Some((from.min(at), until.max(at)));
-        normalized.event
+        normalized
     }
 
     fn refuse(&mut self, file: &str, line: u64, what: String) {
@@ -206,7 +206,7 @@ fn normalize(line: &[u8], format: Format, key: &IdentifierKey) -> Result<Normali
         Format::Attempts => false,
         Format::Webhooks => true,
     };
-    if is_webhook { clerk_webhook::normalize(None, line, None) } else { attempt::normalize(line, None, key) }
+    if is_webhook { clerk_webhook::normalize(None, line, None, key) } else { attempt::normalize(line, None, key) }
 }
 
 /// Whether the line is what Clerk sends: `"object": "event"` and a `"type"`, at the top.

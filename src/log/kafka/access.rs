@@ -24,7 +24,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::config::{Clients, Config};
 use super::seat::locked;
 use super::topics::Topics;
-use super::{client_fault, detect_group, findings, health};
+use super::{aliases, client_fault, detect_group, findings, health};
 use crate::clock::Stopwatch;
 
 /// How long a start waits for brokers that cannot be reached.
@@ -78,6 +78,7 @@ impl Roles {
             (&topics.state, Use { read: detects, write: detects }),
             (&topics.findings, Use { read: delivers, write: detects }),
             (&topics.dead_letters, Use { read: false, write: detects || delivers }),
+            (&topics.aliases, Use { read: receives, write: receives }),
         ];
         uses.into_iter().filter(|(_, of)| of.read || of.write).map(|(topic, of)| (topic.as_str(), of)).collect()
     }
@@ -198,7 +199,7 @@ fn look(clients: &Clients, roles: Roles) -> Result<(), AccessError> {
         ));
     }
     drop(client);
-    let group = roles.group(config).unwrap_or_default();
+    let group = roles.group(config).unwrap_or_else(|| aliases::reader_of(config));
     faults.extend(unusable(clients, &group, &usable).map_err(|error| AccessError::Wrong(client_fault(&error)))?);
     if faults.is_empty() { Ok(()) } else { Err(AccessError::Wrong(faults.join("; "))) }
 }
@@ -351,7 +352,7 @@ mod tests {
             uses.map(|(topic, of)| format!("{topic} {}", of.operations().join("+"))).collect()
         };
         let [(_, receive), (_, detect), (_, deliver)] = Roles::EACH;
-        assert_eq!(names(receive), ["authspike.events.v1 Describe+Write"]);
+        assert_eq!(names(receive), ["authspike.events.v1 Describe+Write", "authspike.aliases.v1 Describe+Read+Write"]);
         assert_eq!(
             names(detect),
             [

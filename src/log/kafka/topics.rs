@@ -33,6 +33,8 @@ pub struct Topics {
     pub findings: String,
     /// What could not be read.
     pub dead_letters: String,
+    /// Users' names.
+    pub aliases: String,
 }
 
 /// One topic as it has to be.
@@ -51,10 +53,11 @@ impl Topics {
             state: config.topic("state.v1"),
             findings: config.topic("findings.v1"),
             dead_letters: config.topic("events.dlq.v1"),
+            aliases: config.topic("aliases.v1"),
         }
     }
 
-    fn specs(&self, config: &Config) -> [Spec; 4] {
+    fn specs(&self, config: &Config) -> [Spec; 5] {
         let week = "604800000";
         let mut specs = [
             Spec {
@@ -84,6 +87,22 @@ impl Topics {
                 name: self.dead_letters.clone(),
                 partitions: 1,
                 settings: [("cleanup.policy", "delete"), ("retention.ms", "2592000000")].into(),
+            },
+            Spec {
+                name: self.aliases.clone(),
+                // A million names are some 150 MB: read by all, spread over the brokers like the rest.
+                partitions: config.partitions,
+                settings: [
+                    ("cleanup.policy", "compact"),
+                    ("min.cleanable.dirty.ratio", "0.1"),
+                    ("segment.bytes", "67108864"),
+                    // A receiver that was away for less than a day learns what was forgotten meanwhile as it reads on; one
+                    // that starts reads all of it anyway.
+                    ("delete.retention.ms", "86400000"),
+                    // A name that was forgotten is not in the topic for longer than this, beside the time of a cleaning.
+                    ("max.compaction.lag.ms", "86400000"),
+                ]
+                .into(),
             },
         ];
         if config.replication >= COPIES_TO_LOSE_ONE {
@@ -192,6 +211,8 @@ mod tests {
             "--config min.insync.replicas=2",
             "--topic t.findings.v1",
             "--topic t.events.dlq.v1 --partitions 1",
+            "--topic t.aliases.v1 --partitions 12 --replication-factor 3 --config cleanup.policy=compact",
+            "User:receive --operation Describe --operation Read --operation Write --topic t.aliases.v1\n",
             "User:receive --operation Describe --operation Write --topic t.events.v1\n",
             "User:detect --operation Describe --operation Read --operation Write --topic t.events.v1 --topic t.state.v1\n",
             "User:detect --operation Describe --operation Write --topic t.findings.v1 --topic t.events.dlq.v1\n",

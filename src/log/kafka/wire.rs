@@ -114,7 +114,7 @@ pub fn record(value: &[u8]) -> Result<Record, &'static str> {
 }
 
 /// `idh_` and 32 hexadecimal digits.
-fn hash(text: &str) -> Option<IdentifierHash> {
+pub(super) fn hash(text: &str) -> Option<IdentifierHash> {
     let digits = text.strip_prefix("idh_").filter(|digits| digits.len() == 32)?;
     u128::from_str_radix(digits, 16).ok().map(|bits| IdentifierHash(bits.to_be_bytes()))
 }

@@ -10,6 +10,10 @@ use crate::event::Outcome;
 use crate::normalize::text::{self, Text};
 use crate::normalize::{NormalizeError, object, reason};
 
+/// Strategies by which somebody shows that he has the account that the identifier names.
+const BY_IDENTIFIER: [&str; 6] =
+    ["password", "email_code", "email_link", "phone_code", "reset_password_email_code", "reset_password_phone_code"];
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Body<'a> {
@@ -31,6 +35,8 @@ struct Resource<'a> {
     status: Text<'a>,
     #[serde(borrow)]
     created_session_id: Text<'a>,
+    #[serde(borrow)]
+    identifier: Text<'a>,
     #[serde(borrow)]
     first_factor_verification: Option<Verification<'a>>,
     #[serde(borrow)]
@@ -106,6 +112,19 @@ pub fn ending(
         }
         _ => Ok(None),
     }
+}
+
+/// The identifier in an answer that says that its owner signed in: Clerk's own word on whose it is. `None` where something
+/// else than the identifier led to the account (a ticket, a passkey, another provider): what was typed beside it is then the
+/// word of whoever is signing in, who may have typed anybody's.
+#[must_use]
+pub fn identified(body: &[u8]) -> Option<String> {
+    let body: Body<'_> = object(body).ok()?;
+    let resource = body.response?;
+    let verification = resource.first_factor_verification.as_ref()?;
+    let is_proved = resource.status.loose() == Some("complete")
+        && verification.strategy.loose().is_some_and(|strategy| BY_IDENTIFIER.contains(&strategy));
+    resource.identifier.loose().filter(|_| is_proved).map(str::to_owned)
 }
 
 fn of_errors(route: &Route, status: u16, body: &Body<'_>) -> Ending {

@@ -16,6 +16,8 @@ const NAMED: usize = 3;
 /// A ratio is "at least" so much when the expectation it was divided by had been raised to a floor. Baselines are
 /// floats, so what was not raised may still differ by a rounding.
 const FLOOR_TOLERANCE: f64 = 1.001;
+/// What the hash of an identifier begins with.
+const IDENTIFIER: &str = "idh_";
 const DAY_MILLIS: f64 = 86_400_000.0;
 
 /// `Credential stuffing from 203.0.113.7`: what it is and who it is about.
@@ -72,6 +74,12 @@ pub fn description(finding: &Finding) -> String {
     }
     if let Some(suspected) = suspected(finding) {
         let _ = write!(text, " {suspected}");
+    }
+    if finding.entity.kind == EntityKind::Account && finding.entity.value.starts_with(IDENTIFIER) {
+        text.push_str(
+            " This is an identifier (an e-mail address, a phone number or a user name) that was not known to belong to a \
+             user: what is seen under a user id is counted apart from it.",
+        );
     }
     if let Some(within) = &finding.evidence.within
         && *within != finding.entity.value
@@ -326,6 +334,16 @@ mod tests {
             [1000, 40_000, 299_999, 300_000, 3_599_999, 7_200_000, 1_123_200_000, -5].map(duration),
             ["1 second", "40 seconds", "5 minutes", "5 minutes", "1 hour", "2 hours", "13 days", "0 seconds"]
         );
+    }
+
+    #[test]
+    fn an_identifier_without_a_user_is_told_as_such() {
+        let account = |value: &str| {
+            let mut finding = crate::sinks::sample::stuffing();
+            finding.entity = Entity { kind: EntityKind::Account, value: value.into() };
+            description(&finding).contains("not known to belong to a user")
+        };
+        assert!(account("idh_000102030405060708090a0b0c0d0e0f") && !account("user_1"));
     }
 
     #[test]

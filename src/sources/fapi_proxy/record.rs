@@ -14,11 +14,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::sign_ins::SignIns;
+use crate::alias::Aliases;
 use crate::clock::{Clock, Stopwatch};
-use crate::event::{AuthEvent, IdentifierHash, Source, Tenant, Timestamp};
+use crate::event::{Account, AuthEvent, IdentifierHash, Outcome, Source, Tenant, Timestamp};
 use crate::log::{AppendError, Appended, Log};
 use crate::metrics::{FapiProxyMetrics, IngestMetrics};
 use crate::normalize::fapi::{self, Route};
+use crate::normalize::identifier::IdentifierKey;
+use crate::normalize::{Names, Normalized};
 
 /// Ten seconds of a heavy attack (800 a second).
 const MAX_QUEUED: usize = 8192;
@@ -80,6 +83,8 @@ pub(super) struct Recorder {
     metrics: FapiProxyMetrics,
     clock: Clock,
     tenant: Tenant,
+    key: IdentifierKey,
+    aliases: Aliases,
     sign_ins: SignIns,
     /// What tells events of this run from those of others.
     run: u64,
@@ -92,6 +97,8 @@ pub(super) fn new(
     metrics: FapiProxyMetrics,
     clock: Clock,
     tenant: Tenant,
+    key: IdentifierKey,
+    aliases: Aliases,
 ) -> (Recorder, Queue) {
     let (sender, queue) = mpsc::channel(MAX_QUEUED);
     let bytes = Arc::new(Semaphore::new(MAX_QUEUED_BYTES));
@@ -99,7 +106,7 @@ pub(super) fn new(
     let run = getrandom::u64().unwrap_or_else(|_| clock.now().0.cast_unsigned());
     let sign_ins = SignIns::new(clock.now());
     let way_in = Queue { sender, bytes, metrics: metrics.clone() };
-    (Recorder { queue, log, ingest, metrics, clock, tenant, sign_ins, run, number: 0 }, way_in)
+    (Recorder { queue, log, ingest, metrics, clock, tenant, key, aliases, sign_ins, run, number: 0 }, way_in)
 }
 
 impl Recorder {
@@ -159,7 +166,20 @@ impl Recorder {
         };
         self.number += 1;
         let id = format!("fapi_{:016x}_{}", self.run, self.number);
-        Some(fapi::event(&context, ending, id.into()))
+        let event = fapi::event(&context, ending, id.into());
+        let names = self.names(&event, body);
+        let mut normalized = Normalized { event, clamped: false, unknown_type: false, names };
+        self.aliases.admit(&mut normalized);
+        Some(normalized.event)
+    }
+
+    /// Whose the identifier is that was typed, where Clerk's answer says it too.
+    fn names(&self, event: &AuthEvent, body: &[u8]) -> Names {
+        if event.outcome != Outcome::Success || !matches!(event.account, Some(Account::User(_))) {
+            return Names::Unsaid;
+        }
+        let identified = fapi::identified(body).map(|identifier| self.key.hash(&self.tenant, &identifier));
+        if identified.is_some() && identified == event.identifier { Names::Tried } else { Names::Unsaid }
     }
 
     /// As often as it takes, and when stopping for a while.

@@ -129,7 +129,7 @@ fn one_broker_of_three_may_go_under_load_and_all_of_them_for_a_while() {
     // The brokers' own default is 1: what protects the topics has to be set by us.
     let mut cluster = Cluster::start(Spec { brokers: 3, replication: 3, min_isr: 1, ..Spec::default() });
     let fleet = Fleet::new(&cluster, 6, 3, "classic");
-    for suffix in ["events.v1", "state.v1", "findings.v1", "events.dlq.v1"] {
+    for suffix in ["events.v1", "state.v1", "findings.v1", "events.dlq.v1", "aliases.v1"] {
         assert_eq!(setting(&fleet, suffix, "min.insync.replicas").as_deref(), Some("2"), "{suffix}");
     }
     let (first, second, third) = (fleet.start(&ALL), fleet.start(&["receive", "detect"]), fleet.start(&["deliver"]));

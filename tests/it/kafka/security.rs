@@ -124,7 +124,7 @@ fn names_what_may_be_seen_and_not_used(fleet: &Fleet) -> String {
     let seeing = [&["--operation", "Describe", "--topic", &fleet.prefix], &pattern[..]].concat();
     Cluster::secured().allow("authspike", &seeing);
     let roles: [(&str, &[(&str, &str)]); 3] = [
-        ("receive", &[("events.v1", "Write")]),
+        ("receive", &[("events.v1", "Write"), ("aliases.v1", "Read, Write")]),
         (
             "detect",
             &[
@@ -161,7 +161,8 @@ fn each_role_runs_with_the_rights_that_are_printed_for_it_and_names_each_that_is
     let (stranger, password) = configure(&fleet, "stranger", &prefix, Login::Scram("stranger"), &[]);
     let none = verdict(&fails(&stranger, &ALL, &[(SASL, &password)])).to_owned();
     let all = ["events.v1", "state.v1", "findings.v1"].map(|suffix| denied(&fleet, suffix, "Describe, Read, Write"));
-    let all = [&all[..], &[denied(&fleet, "events.dlq.v1", "Describe, Write")]].concat();
+    let dead_letters = denied(&fleet, "events.dlq.v1", "Describe, Write");
+    let all = [&all[..], &[dead_letters, denied(&fleet, "aliases.v1", "Describe, Read, Write")]].concat();
     assert_eq!(none, format!("authspike: {}", all.join("; ")));
 
     let create = ["topics", "--create"];
@@ -202,8 +203,9 @@ fn each_role_runs_with_the_rights_that_are_printed_for_it_and_names_each_that_is
     cluster.shell(&groups.join("\n")).unwrap();
     becomes_ready(&detector);
     becomes_ready(&deliverer);
-    let lying = ["events.v1", "state.v1", "findings.v1", "events.dlq.v1"].map(|suffix| fleet.read(suffix).len());
-    assert_eq!(lying, [0; 4], "what was tried out has left something");
+    let topics_of_ours = ["events.v1", "state.v1", "findings.v1", "events.dlq.v1", "aliases.v1"];
+    let lying = topics_of_ours.map(|suffix| fleet.read(suffix).len());
+    assert_eq!(lying, [0; 5], "what was tried out has left something");
     post(&receiver, &traffic("40m"));
     let revisions = fleet.settled();
     assert!(!revisions.is_empty());
@@ -274,7 +276,7 @@ fn certificates_open_the_brokers_and_what_is_wrong_with_a_proof_is_said_at_once(
     let (open, _) = configure(&fleet, "open", &prefix, Login::Scram("authspike"), &[]);
     let (missing, _) = configure(&fleet, "missing", &format!("{prefix}-other"), Login::Scram("authspike"), &[]);
     let (nameless, _) = configure(&fleet, "nameless", &prefix, certificate, &[]);
-    let absent = ["events.v1", "state.v1", "findings.v1", "events.dlq.v1"].map(|suffix| {
+    let absent = ["events.v1", "state.v1", "findings.v1", "events.dlq.v1", "aliases.v1"].map(|suffix| {
         format!("topic {prefix}-other.{suffix}: it does not exist: `authspike topics --create` creates it")
     });
     let key_fault = "kafka: ssl.key.location failed";
