@@ -137,7 +137,7 @@ impl Detector {
         for place in self.places_of(&tenant) {
             self.rename(place, &account, &Account::User(replacement.clone()), found);
         }
-        self.erasures.erased.push(Erased { request, tenant, account, replacement, asked_by, asked_at });
+        self.erasures.erased.push(Erased { tenant, account, replacement, request, asked_by, asked_at });
     }
 
     fn places_of(&self, tenant: &Tenant) -> Vec<u16> {
