@@ -17,20 +17,17 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::alias::rows::Keeper;
-use crate::alias::{self, Aliases};
 use crate::clock::Clock;
 use crate::config::{Config, Loaded, Role, Secrets};
-use crate::erasure::{Eraser, Linked, Requests};
-use crate::event::Tenant;
+use crate::erasure::Eraser;
 use crate::log::kafka::Failed;
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Board, Ended, ShadowBoard, Tasks};
 use crate::sources::kafka_topic::Format;
-use crate::store::Store;
 use crate::{admin, http};
 
 mod engine;
+mod erasing;
 mod fleet;
 mod proxy;
 pub mod reload;
@@ -56,8 +53,6 @@ pub struct App {
     /// What cannot go on by itself; whatever tells of it holds the sender.
     failures: mpsc::Receiver<String>,
     failed: Failed,
-    /// Of the embedded log.
-    keeper: Option<Keeper>,
     way_out: Option<WayOut>,
     way_in: Option<WayIn>,
     proxy: Option<Proxy>,
@@ -92,16 +87,11 @@ impl App {
         // The first is enough: it ends the program.
         let (send, failures) = mpsc::channel(1);
         let failed: Failed = Arc::new(move |fault| send.try_send(fault).unwrap_or(()));
-        let (mut engine, aliases, keeper) = if config.kafka.is_on() {
-            let aliases = Aliases::new(&config.ingest.aliases, &metrics.alias);
-            let engine = Engine::kafka(config, &secrets, &clock, &metrics, Arc::clone(&failed), aliases.clone());
-            (engine.await?, aliases, None)
+        let mut engine = if config.kafka.is_on() {
+            Engine::kafka(config, &secrets, &clock, &metrics, Arc::clone(&failed)).await?
         } else {
             let way_out = way_out.as_ref().context("without Kafka one process has all roles")?;
-            let engine = Engine::embedded(config, way_out.store(), way_out.enqueue(&clock), &clock, &metrics)?;
-            let kept = Keeper::open(way_out.store().clone(), &config.ingest.aliases, &metrics.alias).await;
-            let (aliases, keeper) = kept.context("cannot read the names of users")?;
-            (engine, aliases, Some(keeper))
+            Engine::embedded(config, way_out.store(), way_out.enqueue(&clock), &clock, &metrics).await?
         };
         let (board, shadow) = (Board::default(), ShadowBoard::default());
         let parts = pipeline::Parts {
@@ -122,9 +112,7 @@ impl App {
             tracing::warn!("{note}");
         }
         let broken = Arc::new(OnceLock::new());
-        let linked = linked(aliases.clone(), way_out.as_ref().map(|way_out| way_out.store().clone()));
-        let erasures = Requests::new(engine.log(), clock.clone(), !config.kafka.is_on(), linked);
-        let eraser = way_out.as_ref().map(|way_out| way_out.eraser(config, erasures.clone(), &clock, &metrics));
+        let (erasures, eraser) = erasing::open(config, &engine, way_out.as_ref(), &clock, &metrics);
         let admin_parts = admin::Parts {
             tokens: secrets.admin_tokens.clone().into(),
             metrics: metrics.clone(),
@@ -132,21 +120,14 @@ impl App {
             board,
             shadow,
             questions: tasks.questions(),
-            erasures: erasures.clone(),
+            erasures,
             notes,
             gaps: gaps(&metrics),
         };
         let proxies = receives && config.ingest.fapi_proxy.enabled;
-        let proxy = if proxies {
-            Some(Proxy::bind(config, &secrets, engine.log(), &metrics, &clock, &aliases).await?)
-        } else {
-            None
-        };
-        let way_in = if receives {
-            Some(WayIn::open(config, secrets, engine.log(), &metrics, &clock, &failed, aliases).await?)
-        } else {
-            None
-        };
+        let proxy = if proxies { Some(Proxy::bind(config, &secrets, &engine, &metrics, &clock).await?) } else { None };
+        let way_in =
+            if receives { Some(WayIn::open(config, secrets, &engine, &metrics, &clock, &failed).await?) } else { None };
         let limits = http::Limits { max_connections: MAX_ADMIN_CONNECTIONS, ..config.ingest.limits() };
         let admin = Front::bind("admin.listen", config.admin.listen, admin::router(admin_parts), limits).await?;
         Ok(Self {
@@ -157,7 +138,6 @@ impl App {
             ended,
             failures,
             failed,
-            keeper,
             way_out,
             way_in,
             proxy,
@@ -219,7 +199,7 @@ impl App {
         let intake = self.way_out.as_ref().map(|way_out| way_out.intake(&self.clock));
         self.engine.start(&self.tasks, intake)?;
         let mut keeping = JoinSet::new();
-        if let Some(keeper) = self.keeper {
+        if let Some(keeper) = self.engine.keeper() {
             keeping.spawn(keeper.run(stop.outbox.clone()));
         }
         let mut deliveries = JoinSet::new();
@@ -310,24 +290,6 @@ fn with_broken(
 ) -> Arc<dyn Fn() -> Vec<String> + Send + Sync> {
     let broken = Arc::clone(broken);
     Arc::new(move || faults().into_iter().chain(broken.get().cloned()).collect())
-}
-
-/// The identifiers of an account, which are forgotten with it.
-fn linked(aliases: Aliases, store: Option<Store>) -> Linked {
-    Arc::new(move |tenant, user| {
-        let tenants = match &store {
-            // Whoever can be asked for everywhere has one store with all of them.
-            Some(store) if *tenant.0 == *Tenant::EVERY => {
-                store.read(|connection| alias::rows::tenants_of(connection, user))
-            }
-            Some(_) | None => Ok(vec![tenant.clone()]),
-        };
-        let tenants = tenants.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the names of an account that is forgotten are not known");
-            Vec::new()
-        });
-        tenants.iter().flat_map(|tenant| aliases.forget(tenant, user)).collect()
-    })
 }
 
 /// What went by unseen.

@@ -7,6 +7,7 @@ use anyhow::{Context as _, anyhow};
 
 use super::fleet::{Detectors, IntoOutbox};
 use crate::alias::Aliases;
+use crate::alias::rows::Keeper;
 use crate::clock::Clock;
 use crate::config::{Config, Role, Secrets};
 use crate::log::embedded::{EmbeddedLog, Enqueue};
@@ -25,11 +26,15 @@ pub(super) enum Engine {
         log: Arc<EmbeddedLog>,
         /// Restored, and run once the rest is.
         task: Option<Box<Task>>,
+        aliases: Aliases,
+        /// Runs once the rest does.
+        keeper: Option<Keeper>,
     },
     /// A fleet.
     Kafka {
         log: Arc<KafkaLog>,
         detects: bool,
+        aliases: Aliases,
         /// Of one that receives.
         sharing: Option<Sharing>,
         deliveries: Option<Deliveries>,
@@ -38,7 +43,7 @@ pub(super) enum Engine {
 }
 
 impl Engine {
-    pub(super) fn embedded(
+    pub(super) async fn embedded(
         config: &Config,
         store: &Store,
         enqueue: Enqueue,
@@ -46,7 +51,9 @@ impl Engine {
         metrics: &Metrics,
     ) -> anyhow::Result<Self> {
         let log = EmbeddedLog::open(store.clone(), &config.log, enqueue, clock, &metrics.log)?;
-        Ok(Self::Embedded { log: Arc::new(log), task: None })
+        let kept = Keeper::open(store.clone(), &config.ingest.aliases, &metrics.alias).await;
+        let (aliases, keeper) = kept.context("cannot read the names of users")?;
+        Ok(Self::Embedded { log: Arc::new(log), task: None, aliases, keeper: Some(keeper) })
     }
 
     /// Looks at the topics first: what is wrong with them is better known before anything is acknowledged.
@@ -56,7 +63,6 @@ impl Engine {
         clock: &Clock,
         metrics: &Metrics,
         failed: kafka::Failed,
-        aliases: Aliases,
     ) -> anyhow::Result<Self> {
         let clients = Clients::new(config.kafka.clone(), secrets.kafka.clone());
         for note in config.kafka.left_out() {
@@ -82,20 +88,37 @@ impl Engine {
             kafka: metrics.kafka.clone(),
         };
         let log = KafkaLog::open(parts).map_err(|fault| anyhow!(fault))?;
-        let sharing = if roles.receives { Some(log.share(aliases).map_err(|fault| anyhow!(fault))?) } else { None };
+        let aliases = Aliases::new(&config.ingest.aliases, &metrics.alias);
+        let share = || log.share(aliases.clone()).map_err(|fault| anyhow!(fault));
+        let sharing = if roles.receives { Some(share()?) } else { None };
         if let Some(sharing) = sharing.as_ref().filter(|_| unreachable.is_none()) {
             sharing.first_reading().await;
         }
         if let Some(fault) = unreachable {
             log.check_later(roles, fault).context("no thread to wait for the brokers")?;
         }
-        Ok(Self::Kafka { log, detects: roles.detects, sharing, deliveries: None, failed })
+        Ok(Self::Kafka { log, detects: roles.detects, aliases, sharing, deliveries: None, failed })
     }
 
     pub(super) fn log(&self) -> Arc<dyn Log> {
         match self {
             Self::Embedded { log, .. } => Arc::clone(log) as Arc<dyn Log>,
             Self::Kafka { log, .. } => Arc::clone(log) as Arc<dyn Log>,
+        }
+    }
+
+    /// Which names belong to which user.
+    pub(super) fn aliases(&self) -> Aliases {
+        match self {
+            Self::Embedded { aliases, .. } | Self::Kafka { aliases, .. } => aliases.clone(),
+        }
+    }
+
+    /// What keeps them, to be run, where the log does not.
+    pub(super) fn keeper(&mut self) -> Option<Keeper> {
+        match self {
+            Self::Embedded { keeper, .. } => keeper.take(),
+            Self::Kafka { .. } => None,
         }
     }
 

@@ -1,17 +1,16 @@
 //! The Frontend API proxy as a part of the program: its listener, and its going on when the rest is broken.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::alias::Aliases;
+use super::Engine;
 use crate::clock::Clock;
 use crate::config::{Config, Secrets, identifier_key};
-use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::sources::fapi_proxy::{FapiProxy, Parts};
 
@@ -26,20 +25,19 @@ impl Proxy {
     pub(super) async fn bind(
         config: &Config,
         secrets: &Secrets,
-        log: Arc<dyn Log>,
+        engine: &Engine,
         metrics: &Metrics,
         clock: &Clock,
-        aliases: &Aliases,
     ) -> anyhow::Result<Self> {
         let forwarding = FapiProxy::new(Parts {
             config: config.ingest.fapi_proxy.clone(),
             secret_key: secrets.clerk_secret_key.clone().context("CLERK_SECRET_KEY is not set")?,
-            log,
+            log: engine.log(),
             ingest: metrics.ingest.clone(),
             metrics: metrics.fapi_proxy.clone(),
             clock: clock.clone(),
             identifier_key: identifier_key::of(&config.data_dir, secrets.identifier_key.as_ref())?,
-            aliases: aliases.clone(),
+            aliases: engine.aliases(),
         })
         .map_err(|fault| anyhow!("ingest.fapi_proxy.{fault}"))?;
         let listen = config.ingest.fapi_proxy.listen;

@@ -1,17 +1,14 @@
 //! The way in of a process that receives: the ingest listener, and the topics that are read.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use anyhow::anyhow;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Front;
-use crate::alias::Aliases;
+use super::{Engine, Front};
 use crate::clock::Clock;
 use crate::config::{Config, Secrets, identifier_key};
-use crate::log::Log;
 use crate::log::kafka::{Clients, Failed};
 use crate::metrics::Metrics;
 use crate::sources::file::{self, Follower};
@@ -29,11 +26,10 @@ impl WayIn {
     pub(super) async fn open(
         config: &Config,
         secrets: Secrets,
-        log: Arc<dyn Log>,
+        engine: &Engine,
         metrics: &Metrics,
         clock: &Clock,
         failed: &Failed,
-        aliases: Aliases,
     ) -> anyhow::Result<Self> {
         let clients = Clients::new(config.kafka.clone(), secrets.kafka);
         let parts = sources::Parts {
@@ -44,10 +40,10 @@ impl WayIn {
                 attempts: secrets.attempts,
                 attempts_tokens: secrets.attempts_tokens,
             },
-            log,
+            log: engine.log(),
             metrics: metrics.ingest.clone(),
             clock: clock.clone(),
-            aliases,
+            aliases: engine.aliases(),
         };
         let topics = sources::topics(&parts, &clients, &metrics.kafka, failed).map_err(|fault| anyhow!(fault))?;
         let followers = file::followers(&parts, &config.data_dir).map_err(|fault| anyhow!(fault))?;

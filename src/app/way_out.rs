@@ -12,7 +12,6 @@ use super::fleet::IntoOutbox;
 use crate::alias;
 use crate::clock::Clock;
 use crate::config::{Config, Secrets, identifier_key};
-use crate::erasure::{Eraser, Requests};
 use crate::log::embedded::{self, Enqueue};
 use crate::metrics::Metrics;
 use crate::sinks::dispatch::{self, Dispatch};
@@ -72,18 +71,9 @@ impl WayOut {
         self.outlets.iter().map(Recipient::of).collect()
     }
 
-    /// What forgets accounts in what is stored here.
-    pub(super) fn eraser(&self, config: &Config, requests: Requests, clock: &Clock, metrics: &Metrics) -> Eraser {
-        let written = self.outlets.iter().find_map(|outlet| outlet.sink.files());
-        Eraser {
-            store: self.store.clone(),
-            // Nothing may be written any more, and much may have been.
-            files: written.unwrap_or_else(|| Files::of(&config.sinks.jsonl, &config.data_dir)),
-            data_dir: config.data_dir.clone(),
-            requests,
-            clock: clock.clone(),
-            metrics: metrics.erasure.clone(),
-        }
+    /// The files of findings, if there is a sink that writes them.
+    pub(super) fn files(&self) -> Option<Files> {
+        self.outlets.iter().find_map(|outlet| outlet.sink.files())
     }
 
     /// Puts findings into the outbox inside the log's own transaction.

@@ -215,7 +215,9 @@ proptest! {
         for change in topic {
             last.insert(change.identifier, change);
         }
-        last.into_values().for_each(|change| late.take(change, false));
+        for change in last.into_values() {
+            late.take(change, false);
+        }
         for name in 0..12 {
             prop_assert_eq!(tables[0].owner(name), tables[1].owner(name), "name {}", name);
             prop_assert_eq!(late.owner(name), tables[0].owner(name), "name {} at one that comes later", name);

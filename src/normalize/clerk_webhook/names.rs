@@ -56,7 +56,7 @@ pub(super) fn of(user: &Body<'_>, tenant: &Tenant, key: &IdentifierKey) -> Names
     Names::Listed { identifiers: identifiers.into(), complete }
 }
 
-fn contacts<'a>(list: &'a RawValue) -> Option<Vec<Contact<'a>>> {
+fn contacts(list: &RawValue) -> Option<Vec<Contact<'_>>> {
     serde_json::from_str(list.get()).ok()
 }
 

@@ -170,7 +170,7 @@ fn each_role_runs_with_the_rights_that_are_printed_for_it_and_names_each_that_is
     assert!(verdict(&wrong).starts_with("authspike: kafka: the brokers refuse our credentials"), "{wrong}");
     let (lost, password) = configure(&fleet, "lost", &format!("{prefix}-other"), Login::Scram("stranger"), &[]);
     let said = fails_at(&create, &lost, &[(SASL, &password)]);
-    assert_eq!(verdict(&said).matches("the brokers do not allow Create on it").count(), 4, "{said}");
+    assert_eq!(verdict(&said).matches("the brokers do not allow Create on it").count(), 5, "{said}");
 
     let password = names_what_may_be_seen_and_not_used(&fleet);
 
@@ -184,7 +184,7 @@ fn each_role_runs_with_the_rights_that_are_printed_for_it_and_names_each_that_is
     let printed = String::from_utf8(printed.stdout).unwrap();
     let acls = printed.lines().filter(|line| line.starts_with("kafka-acls.sh "));
     let (groups, topics): (Vec<&str>, Vec<&str>) = acls.partition(|line| line.contains(" --group "));
-    assert_eq!((groups.len(), topics.len()), (2, 5), "{printed}");
+    assert_eq!((groups.len(), topics.len()), (2, 6), "{printed}");
     cluster.shell(&topics.join("\n")).unwrap();
     let mut passwords = vec![password];
     let mut begin = |role: &str| {
