@@ -247,3 +247,6 @@ fn mentions(path: &Path, needles: &AhoCorasick) -> std::io::Result<bool> {
         block.drain(..block.len().saturating_sub(overlap));
     }
 }
+
+#[cfg(test)]
+mod tests;
