@@ -38,8 +38,11 @@ pub struct Pending {
     pub lines: u64,
 }
 
-/// Puts `erasures` down, inside the caller's transaction.
-pub(super) fn put(transaction: &Transaction<'_>, erasures: &[Erasure]) -> rusqlite::Result<()> {
+/// Puts `erasures` down, inside the caller's transaction; those that are there already are left as they are.
+///
+/// # Errors
+/// The database's own.
+pub fn put(transaction: &Transaction<'_>, erasures: &[Erasure]) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare_cached(
         "INSERT OR IGNORE INTO erasure (tenant, account, replacement, request, asked_by, asked_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

@@ -52,12 +52,14 @@ pub struct Roles {
 pub(super) struct Use {
     read: bool,
     write: bool,
+    /// Only where an account is forgotten: a start does without.
+    delete: bool,
 }
 
 impl Use {
     /// The operations that an ACL has to allow for it.
     pub(super) fn operations(self) -> Vec<&'static str> {
-        let all = [(true, "Describe"), (self.read, "Read"), (self.write, "Write")];
+        let all = [(true, "Describe"), (self.read, "Read"), (self.write, "Write"), (self.delete, "Delete")];
         all.into_iter().filter_map(|(needed, operation)| needed.then_some(operation)).collect()
     }
 }
@@ -74,11 +76,11 @@ impl Roles {
     fn uses(self, topics: &Topics) -> Vec<(&str, Use)> {
         let Self { receives, detects, delivers } = self;
         let uses = [
-            (&topics.events, Use { read: detects, write: receives || detects }),
-            (&topics.state, Use { read: detects, write: detects }),
-            (&topics.findings, Use { read: delivers, write: detects }),
-            (&topics.dead_letters, Use { read: false, write: detects || delivers }),
-            (&topics.aliases, Use { read: receives, write: receives }),
+            (&topics.events, Use { read: detects, write: receives || detects, delete: detects }),
+            (&topics.state, Use { read: detects, write: detects, delete: detects }),
+            (&topics.findings, Use { read: delivers, write: detects, delete: delivers }),
+            (&topics.dead_letters, Use { read: false, write: detects || delivers, delete: false }),
+            (&topics.aliases, Use { read: receives, write: receives, delete: false }),
         ];
         uses.into_iter().filter(|(_, of)| of.read || of.write).map(|(topic, of)| (topic.as_str(), of)).collect()
     }

@@ -70,7 +70,10 @@ impl Topics {
                 // That of the events: a partition's snapshots lie in the partition of the same number.
                 partitions: config.partitions,
                 settings: [
-                    ("cleanup.policy", "compact"),
+                    // Nothing is too old; but only where `delete` stands may snapshots be deleted that name an account
+                    // that was forgotten.
+                    ("cleanup.policy", "compact,delete"),
+                    ("retention.ms", "-1"),
                     ("min.cleanable.dirty.ratio", "0.1"),
                     ("segment.bytes", "67108864"),
                     ("delete.retention.ms", "3600000"),
