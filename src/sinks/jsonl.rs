@@ -163,7 +163,7 @@ impl BlockingSink for JsonLines {
         let forgotten = self.forgotten.clone();
         // To the end: nothing that is written is missed by whoever takes names out, and nothing is written beside him.
         let held = forgotten.hold();
-        let findings = &held.clean(findings)[..];
+        let findings = &*held.clean(findings);
         self.follow_the_path();
         let mut written = 0;
         let mut fault = None;

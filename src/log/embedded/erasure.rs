@@ -14,7 +14,7 @@ use aho_corasick::AhoCorasick;
 use rusqlite::{Connection, Transaction, params};
 
 use super::{block, signed, unsigned};
-use crate::event::{Account, AuthEvent, IdentifierHash, Tenant, Timestamp, mention};
+use crate::event::{Account, AuthEvent, IdentifierHash, Outcome, Tenant, Timestamp, mention};
 use crate::log::{Erasure, LogError, Record};
 use crate::store::Store;
 
@@ -198,7 +198,8 @@ impl Rewritten {
                 let typed = event.identifier.filter(|_| user.is_some() && event.account.as_ref() == user);
                 if erase(event, &one.erasure) {
                     self.links.extend(typed.map(|identifier| (place, identifier)));
-                    *count += 1;
+                    // The request itself is none of what was kept.
+                    *count += i64::from(event.outcome != Outcome::AccountDeleted);
                     changed = true;
                 }
             }

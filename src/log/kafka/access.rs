@@ -52,15 +52,20 @@ pub struct Roles {
 pub(super) struct Use {
     read: bool,
     write: bool,
-    /// Only where an account is forgotten: a start does without.
+    /// When an account is forgotten; a start does without.
     delete: bool,
 }
 
 impl Use {
-    /// The operations that an ACL has to allow for it.
+    /// The operations that an ACL has to allow for it, or nothing starts.
     pub(super) fn operations(self) -> Vec<&'static str> {
-        let all = [(true, "Describe"), (self.read, "Read"), (self.write, "Write"), (self.delete, "Delete")];
+        let all = [(true, "Describe"), (self.read, "Read"), (self.write, "Write")];
         all.into_iter().filter_map(|(needed, operation)| needed.then_some(operation)).collect()
+    }
+
+    /// The same, and what forgetting an account takes.
+    fn all_operations(self) -> Vec<&'static str> {
+        self.operations().into_iter().chain(self.delete.then_some("Delete")).collect()
     }
 }
 
@@ -91,7 +96,7 @@ impl Roles {
         for (topic, of) in self.uses(topics) {
             grouped.entry(of).or_default().push(topic);
         }
-        grouped.into_iter().rev().map(|(of, names)| (of.operations(), names)).collect()
+        grouped.into_iter().rev().map(|(of, names)| (of.all_operations(), names)).collect()
     }
 
     /// The group it is a member of, where it is one role.
