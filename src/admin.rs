@@ -11,21 +11,26 @@
 //! - `GET /v1/explain?entity=203.0.113.7[&tenant=ins_…]`: why it fired or why not, window by window; 400 for what is no
 //!   entity, 503 if the detector does not come to it.
 //!
-//! Invariant: nothing here changes anything. `/metrics` and `/v1` need the token where one is set, and one must be set to
-//! listen beyond loopback, since findings name accounts and addresses.
+//! - `DELETE /v1/accounts/{account}[?tenant=ins_…]`: forgets a user id or an identifier; 200 with what was done, or 202 with
+//!   the request's id if that takes longer. `GET /v1/erasures/{request}` then asks for it, with the same two answers.
+//!
+//! Invariant: nothing else here changes anything. `/metrics` and `/v1` need the token where one is set, and one must be set
+//! to listen beyond loopback, since findings name accounts and addresses; and to forget an account, wherever it listens,
+//! since that takes a name out of the evidence.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{delete, get};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
+use crate::erasure::{Done, Requests, Unasked};
 use crate::finding::Finding;
 use crate::metrics::Metrics;
 use crate::pipeline::{Board, Instance, Questions, ShadowBoard, SignalBoard, Unanswered};
@@ -89,6 +94,8 @@ pub struct Parts {
     pub signals: SignalBoard,
     /// For questions about single entities.
     pub questions: Questions,
+    /// For accounts to be forgotten.
+    pub erasures: Requests,
     /// What the configured sources cannot show.
     pub notes: Arc<[String]>,
     /// What went by unseen so far.
@@ -103,6 +110,8 @@ pub fn router(parts: Parts) -> Router {
         .route("/v1/shadow/findings", get(shadow_findings))
         .route("/v1/signals", get(signals))
         .route("/v1/explain", get(explain))
+        .route("/v1/accounts/{account}", delete(forget))
+        .route("/v1/erasures/{request}", get(erasure))
         .layer(middleware::from_fn_with_state(parts.clone(), authorize))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
@@ -178,18 +187,61 @@ async fn shadow_findings(State(parts): State<Parts>) -> Response {
     Json(ShadowFindings { name: parts.shadow.name(), open, recently_closed }).into_response()
 }
 
-async fn explain(State(parts): State<Parts>, uri: Uri) -> Response {
-    let (mut entity, mut tenant) = (None, None);
+/// The values of `names` in the query, each at most once.
+fn parameters<const N: usize>(uri: &Uri, names: [&str; N]) -> Result<[Option<String>; N], String> {
+    let mut values = [const { None }; N];
     for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
-        let place = match &*name {
-            "entity" => &mut entity,
-            "tenant" => &mut tenant,
-            _ => return bad_request(&format!("{name:?} is no parameter: entity and tenant are")),
-        };
-        if place.replace(value).is_some() {
-            return bad_request(&format!("{name} is given twice"));
+        let known = names.iter().zip(&mut values).find(|(known, _)| ***known == *name);
+        let (_, place) = known.ok_or_else(|| format!("{name:?} is no parameter: {} are", names.join(" and ")))?;
+        if place.replace(value.into_owned()).is_some() {
+            return Err(format!("{name} is given twice"));
         }
     }
+    Ok(values)
+}
+
+#[derive(Serialize)]
+struct Erasure<'a> {
+    request: &'a str,
+    /// `None` as long as it is not done.
+    done: Option<&'a Done>,
+}
+
+async fn forget(State(parts): State<Parts>, Path(account): Path<String>, uri: Uri) -> Response {
+    if parts.tokens.is_empty() {
+        let why = "set AUTHSPIKE_ADMIN_TOKEN: nobody may have an account forgotten without one\n";
+        return (StatusCode::FORBIDDEN, why).into_response();
+    }
+    let [tenant, asked_by] = match parameters(&uri, ["tenant", "by"]) {
+        Ok(values) => values,
+        Err(why) => return bad_request(&why),
+    };
+    // A closed list: it is a label.
+    let asked_by = if asked_by.as_deref() == Some("cli") { "cli" } else { "api" };
+    match parts.erasures.forget(&account, tenant.as_deref(), asked_by).await {
+        Ok(request) => outcome(&parts.erasures, &request).await,
+        Err(fault @ (Unasked::NoAccount | Unasked::NoTenant)) => bad_request(&fault.to_string()),
+        Err(fault @ Unasked::Log(_)) => {
+            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], format!("{fault}\n")).into_response()
+        }
+    }
+}
+
+async fn erasure(State(parts): State<Parts>, Path(request): Path<String>) -> Response {
+    outcome(&parts.erasures, &request).await
+}
+
+async fn outcome(erasures: &Requests, request: &str) -> Response {
+    let done = erasures.outcome(request).await;
+    let status = if done.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    (status, Json(&Erasure { request, done: done.as_ref() })).into_response()
+}
+
+async fn explain(State(parts): State<Parts>, uri: Uri) -> Response {
+    let [entity, tenant] = match parameters(&uri, ["entity", "tenant"]) {
+        Ok(values) => values,
+        Err(why) => return bad_request(&why),
+    };
     let Some(entity) = entity else { return bad_request("entity: is missing") };
     match parts.questions.ask(&entity, tenant.as_deref()).await {
         Ok(answer) => Json(&answer).into_response(),
@@ -229,6 +281,12 @@ mod tests {
             shadow: ShadowBoard::default(),
             signals: SignalBoard::default(),
             questions: Questions::default(),
+            erasures: Requests::new(
+                Arc::new(crate::log::memory::MemoryLog::keeping()),
+                crate::clock::Clock::system(),
+                true,
+                Arc::new(|_, _| Vec::new()),
+            ),
             notes: Arc::from(["no failure source".to_owned()]),
             gaps: Arc::new(|| vec!["3 went by".to_owned()]),
         };

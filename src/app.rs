@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::{Config, Loaded, Role, Secrets};
 use crate::detect::Silence;
+use crate::erasure::Eraser;
 use crate::log::kafka::Failed;
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Board, Ended, ShadowBoard, SignalBoard, Tasks};
@@ -27,6 +28,7 @@ use crate::sources::kafka_topic::{Config as Topic, Format};
 use crate::{admin, http};
 
 mod engine;
+mod erasing;
 mod fleet;
 mod proxy;
 pub mod reload;
@@ -58,6 +60,7 @@ pub struct App {
     admin: Front,
     /// What ended by itself, while there is a proxy to go on.
     broken: Arc<OnceLock<String>>,
+    eraser: Option<Eraser>,
 }
 
 /// A listener and what answers on it.
@@ -112,6 +115,7 @@ impl App {
             tracing::warn!("{note}");
         }
         let broken = Arc::new(OnceLock::new());
+        let (erasures, eraser) = erasing::open(config, &engine, way_out.as_ref(), &clock, &metrics);
         let admin_parts = admin::Parts {
             tokens: secrets.admin_tokens.clone().into(),
             metrics: metrics.clone(),
@@ -120,6 +124,7 @@ impl App {
             shadow,
             signals,
             questions: tasks.questions(),
+            erasures,
             notes,
             gaps: gaps(&metrics),
         };
@@ -129,7 +134,21 @@ impl App {
             if receives { Some(WayIn::open(config, secrets, &engine, &metrics, &clock, &failed).await?) } else { None };
         let limits = http::Limits { max_connections: MAX_ADMIN_CONNECTIONS, ..config.ingest.limits() };
         let admin = Front::bind("admin.listen", config.admin.listen, admin::router(admin_parts), limits).await?;
-        Ok(Self { clock, metrics, engine, tasks, ended, failures, failed, way_out, way_in, proxy, admin, broken })
+        Ok(Self {
+            clock,
+            metrics,
+            engine,
+            tasks,
+            ended,
+            failures,
+            failed,
+            way_out,
+            way_in,
+            proxy,
+            admin,
+            broken,
+            eraser,
+        })
     }
 
     /// Where `/webhooks/clerk` and `/v1/attempts` are, if this process receives.
@@ -191,6 +210,10 @@ impl App {
         let store = self.way_out.as_ref().map(|way_out| way_out.store().clone());
         if let Some(way_out) = self.way_out {
             way_out.deliver(&mut deliveries, &self.metrics, &self.clock, &stop.outbox);
+        }
+        if let Some(eraser) = self.eraser {
+            let (runtime, stop) = (tokio::runtime::Handle::current(), stop.outbox.clone());
+            deliveries.spawn_blocking(move || eraser.run(&runtime, &stop));
         }
 
         let early = tokio::select! {

@@ -16,9 +16,11 @@ use crate::config::{Faults, Flags, Role};
 use crate::simulate::PlanError;
 use crate::simulate::post::PostError;
 
+mod asking;
 mod check;
 mod demo;
 mod explain;
+mod forget;
 mod map;
 mod mapping;
 mod outbox;
@@ -51,6 +53,8 @@ enum Command {
     Check(check::Args),
     /// Why an entity fired, or why not, at a running instance
     Explain(explain::Args),
+    /// Forget an account, at a running instance
+    Forget(forget::Args),
     /// Judge recorded events, as fast as it goes
     Replay(replay::Args),
     /// What a mapping makes of somebody else's log
@@ -132,6 +136,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
         Command::Explain(args) => explain::run(&args),
+        Command::Forget(args) => forget::run(&args),
         Command::Replay(args) => replay::run(args),
         Command::Map(args) => map::run(args),
         Command::Simulate(args) => simulate::run(&args),

@@ -29,6 +29,7 @@ mod device;
 mod distinct;
 mod entity;
 mod episode;
+mod erase;
 mod explain;
 mod familiar;
 mod fan_out;
@@ -57,6 +58,7 @@ mod watermark;
 mod window;
 
 pub use config::Config;
+pub use erase::Erased;
 pub use explain::{Explanation, MAX_TENANTS_EXPLAINED, Subject, UnknownSubject};
 pub use reconfigure::NEEDS_RESTART;
 pub use signals::{Blind, Flow, Seen, Signal, Signals, Silence};
@@ -65,6 +67,7 @@ pub use snapshot::SnapshotError;
 use allow::AllowList;
 use entity::{Entities, Entity};
 use episode::Episode;
+use erase::{Erasures, is_erasure};
 use familiar::Familiar;
 use key::{Counter, Key};
 use mistyped::Mistyped;
@@ -140,6 +143,7 @@ pub struct Detector {
     next_episode: u32,
     /// When each episode is to be looked at next.
     deadlines: BTreeSet<(Timestamp, u32)>,
+    erasures: Erasures,
     stats: Stats,
 }
 
@@ -163,6 +167,7 @@ impl Detector {
             of_key: BTreeMap::new(),
             next_episode: 0,
             deadlines: BTreeSet::new(),
+            erasures: Erasures::default(),
             stats: Stats::default(),
         }
     }
@@ -173,6 +178,10 @@ impl Detector {
         let at = Watermark::effective(event.occurred_at, event.received_at);
         self.watermark.on_event(at, event.received_at);
         self.settle(found);
+        self.forget_due(event.received_at, found);
+        if is_erasure(&event) {
+            self.ask_to_forget(&event, found);
+        }
         if is_counted(event.outcome) {
             let place = self.tenant(&event.tenant, at);
             if let Some(tenant) = self.tenants.get_mut(usize::from(place)) {
@@ -211,11 +220,15 @@ impl Detector {
     pub fn tick(&mut self, at: Timestamp, found: &mut Vec<Finding>) {
         self.watermark.on_tick(at);
         self.settle(found);
+        self.forget_due(at, found);
     }
 
-    /// Whether a tick at wall time `wall` would change or close a finding.
+    /// Whether a tick at wall time `wall` would change or close a finding, or forget an account.
     #[must_use]
     pub fn is_due(&self, wall: Timestamp) -> bool {
+        if self.erasures.is_due(wall) {
+            return true;
+        }
         // A lingering episode only waits to be forgotten; that can wait for the next event.
         let due = self.deadlines.iter().find(|(_, id)| self.episodes.get(id).is_some_and(|one| !one.is_closed()));
         match (due, self.watermark.projected(wall)) {

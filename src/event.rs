@@ -10,6 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+pub mod mention;
+
 /// A moment, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -47,6 +49,14 @@ pub struct Tenant(pub Box<str>);
 impl Tenant {
     /// The tenant of events that name no instance (2022-style webhook bodies, attempts without `instance_id`).
     pub const UNNAMED: &'static str = "default";
+    /// In a request to forget an account: whichever instance has it.
+    pub const EVERY: &'static str = "*";
+
+    /// Whether what is asked of this tenant is asked of `other`.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self == other || *self.0 == *Self::EVERY
+    }
 }
 
 impl From<&str> for Tenant {
@@ -81,6 +91,18 @@ pub enum Account {
     Identifier(IdentifierHash),
 }
 
+impl Account {
+    /// The account that is written `text`: `idh_` and 32 hexadecimal digits are an identifier, anything else a user id.
+    #[must_use]
+    pub fn named(text: &str) -> Self {
+        let digits = text.strip_prefix("idh_").filter(|digits| digits.len() == 32);
+        match digits.and_then(|digits| u128::from_str_radix(digits, 16).ok()) {
+            Some(bits) => Self::Identifier(IdentifierHash(bits.to_be_bytes())),
+            None => Self::User(text.into()),
+        }
+    }
+}
+
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -101,11 +123,14 @@ pub enum Source {
     LogRecord,
     /// The proxy in front of Clerk's Frontend API. Carries failures and successes as Clerk answered them.
     FapiProxy,
+    /// Whoever runs this, on the admin listener. Carries requests to forget an account.
+    Operator,
 }
 
 impl Source {
     /// Every source, in the order metrics list them.
-    pub const ALL: [Self; 4] = [Self::ClerkWebhook, Self::AttemptReport, Self::LogRecord, Self::FapiProxy];
+    pub const ALL: [Self; 5] =
+        [Self::ClerkWebhook, Self::AttemptReport, Self::LogRecord, Self::FapiProxy, Self::Operator];
 
     /// The value of the `source` label.
     #[must_use]
@@ -115,6 +140,7 @@ impl Source {
             Self::AttemptReport => "attempt_report",
             Self::LogRecord => "log_record",
             Self::FapiProxy => "fapi_proxy",
+            Self::Operator => "operator",
         }
     }
 }
@@ -293,6 +319,14 @@ mod tests {
         assert_eq!(Address::of(v4).to_string(), "203.0.113.77");
         assert_eq!(Network::of(v6).to_string(), "2001:db8:aa::/48");
         assert_eq!(Address::of(v6).to_string(), "2001:db8:aa:bb::/64");
+    }
+
+    #[test]
+    fn an_account_is_read_as_it_is_written() {
+        let hash = Account::Identifier(IdentifierHash([7; 16]));
+        for account in [hash, Account::User("user_1".into()), Account::User("idh_12".into())] {
+            assert_eq!(Account::named(&account.to_string()), account);
+        }
     }
 
     #[test]

@@ -67,6 +67,18 @@ pub struct Finding {
     pub evidence: Evidence,
 }
 
+impl Finding {
+    /// Writes `to` wherever it names the account `from`; answers whether it did. Nothing else changes, ids and counts
+    /// least of all.
+    pub fn rename_account(&mut self, from: &str, to: &str) -> bool {
+        let evidence = &mut self.evidence;
+        let lists = evidence.compromised.iter_mut().chain(&mut evidence.suspected).map(|one| &mut one.account);
+        let entity = Some(&mut self.entity.value).filter(|_| self.entity.kind == EntityKind::Account);
+        let named = lists.chain(&mut evidence.accounts.values).chain(entity).filter(|name| *name == from);
+        named.map(|name| to.clone_into(name)).count() > 0
+    }
+}
+
 /// Where in its life a finding stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -48,6 +48,8 @@ pub mod pipeline;
 
 pub mod sinks;
 
+pub mod erasure;
+
 pub mod admin;
 pub mod app;
 pub mod cli;

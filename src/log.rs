@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{AuthEvent, Timestamp};
+use crate::event::{Account, AuthEvent, Tenant, Timestamp};
 use crate::finding::Finding;
 
 pub mod embedded;
@@ -68,6 +68,23 @@ pub struct Snapshot {
     pub state: Vec<u8>,
 }
 
+/// An account that a snapshot no longer names, and that what lies behind it still may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    /// Whose account it was; perhaps [`Tenant::EVERY`].
+    pub tenant: Tenant,
+    /// Which.
+    pub account: Account,
+    /// What takes its place.
+    pub replacement: Box<str>,
+    /// The id of the request; empty if that mentions the account.
+    pub request: Box<str>,
+    /// What asked for it.
+    pub asked_by: Box<str>,
+    /// When.
+    pub asked_at: Timestamp,
+}
+
 /// What a task hands over at one time; all of it becomes durable or none.
 #[derive(Clone, Debug, Default)]
 pub struct Commit {
@@ -75,6 +92,8 @@ pub struct Commit {
     pub findings: Vec<Finding>,
     /// Replaces the partition's snapshot.
     pub snapshot: Option<Snapshot>,
+    /// Accounts that this snapshot is the first not to name: what is to be done about the rest. Without a snapshot none.
+    pub erasures: Vec<Erasure>,
 }
 
 /// Why an append was not acknowledged. Nothing of it will be delivered later unless it is sent again.

@@ -45,6 +45,8 @@ pub struct Metrics {
     pub config: ConfigMetrics,
     /// Kafka.
     pub kafka: KafkaMetrics,
+    /// Accounts that are forgotten.
+    pub erasure: ErasureMetrics,
 }
 
 /// What came in at the front door.
@@ -172,6 +174,17 @@ pub struct OutboxMetrics {
     pub deliveries: IntCounterVec,
 }
 
+/// Accounts that are forgotten.
+#[derive(Clone, Debug)]
+pub struct ErasureMetrics {
+    /// `asked_by`
+    pub done: IntCounterVec,
+    /// Those that the detector has forgotten and the store not yet.
+    pub waiting: IntGauge,
+    /// Rounds that failed.
+    pub failures: IntCounter,
+}
+
 /// The configuration in force.
 #[derive(Clone, Debug)]
 pub struct ConfigMetrics {
@@ -198,6 +211,7 @@ impl Metrics {
             outbox: OutboxMetrics::new(&declare)?,
             config: ConfigMetrics::new(&declare)?,
             kafka: KafkaMetrics::new(&declare)?,
+            erasure: ErasureMetrics::new(&declare)?,
             registry: registry.clone(),
             process: Arc::new(ProcessCollector::for_self()),
         };
@@ -435,6 +449,28 @@ impl OutboxMetrics {
                 "Deliveries tried, by sink and result (accepted, retry, blocked, refused).",
                 &["sink", "result"],
             )?,
+        })
+    }
+}
+
+impl ErasureMetrics {
+    fn new(declare: &Declare<'_>) -> prometheus::Result<Self> {
+        let done = declare.counters(
+            "erasures_total",
+            "Accounts forgotten, by what asked for it (webhook, api, cli, link: an identifier seen with one of them).",
+            &["asked_by"],
+        )?;
+        for asked_by in ["webhook", "api", "cli", "link"] {
+            done.with_label_values(&[asked_by]);
+        }
+        Ok(Self {
+            done,
+            waiting: declare.gauge(
+                "erasures_waiting",
+                "Accounts that the detector has forgotten and that records, findings or files still name.",
+            )?,
+            failures: declare
+                .counter("erasure_failures_total", "Rounds of forgetting that failed; they are repeated.")?,
         })
     }
 }

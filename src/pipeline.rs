@@ -19,7 +19,7 @@ use crate::clock::{Clock, Stopwatch};
 use crate::detect::{self, Detector};
 use crate::event::Timestamp;
 use crate::finding::{Finding, Lifecycle};
-use crate::log::{Commit, Log, LogError, Offset, Partition, Record, Snapshot};
+use crate::log::{Commit, Erasure, Log, LogError, Offset, Partition, Record, Snapshot};
 use crate::metrics::{DetectMetrics, LogMetrics};
 
 mod publish;
@@ -46,6 +46,9 @@ const POLL_WAIT: Duration = Duration::from_millis(250);
 const RETRY_WAIT: Duration = Duration::from_secs(1);
 /// Shortest time between snapshots: bounds what a crash repeats to half a minute of events, seconds of work.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(30);
+/// The same while an account waits to be forgotten: somebody may be waiting for it, and a script that deletes thousands
+/// must not have a snapshot written for each.
+const ERASURE_INTERVAL: Duration = Duration::from_secs(2);
 /// A large state is written less often, so that snapshots take at most this share of the disk.
 const SNAPSHOT_BYTES_PER_SECOND: u64 = 1 << 20;
 
@@ -92,6 +95,8 @@ pub struct Task {
     since_snapshot: Stopwatch,
     publisher: Publisher,
     found: Vec<Finding>,
+    /// Accounts that the state no longer names, until a snapshot says so too.
+    erased: Vec<Erasure>,
     /// Arrival of the event behind each of `found`; `None` where time alone made it.
     arrivals: Vec<Option<Timestamp>>,
     last_received_at: Timestamp,
@@ -137,6 +142,7 @@ impl Task {
             since_snapshot: Stopwatch::start(),
             publisher,
             found: Vec::new(),
+            erased: Vec::new(),
             arrivals: Vec::new(),
             last_received_at: Timestamp(0),
             parts,
@@ -212,6 +218,7 @@ impl Task {
         let stats = self.detector.stats();
         self.sight.look(&self.detector, stats.events);
         self.publisher.publish(&stats, lag, behind);
+        self.take_erased();
         let snapshot_due =
             self.offset > self.snapshot_offset && self.since_snapshot.elapsed() >= self.snapshot_interval();
         if !self.found.is_empty() || snapshot_due {
@@ -253,8 +260,18 @@ impl Task {
         self.arrivals.resize(self.found.len(), received_at);
     }
 
+    /// What the detector forgot in the last records, and what is shown of it here.
+    fn take_erased(&mut self) {
+        for erased in self.detector.take_erased() {
+            // Of open findings there is a new revision; the shadow's closed ones are kept for the asking.
+            self.parts.shadow.rename(&erased.account.to_string(), &erased.replacement);
+            self.erased.push(erasure(erased));
+        }
+    }
+
     fn snapshot_interval(&self) -> Duration {
-        SNAPSHOT_INTERVAL.max(Duration::from_secs(self.snapshot_bytes / SNAPSHOT_BYTES_PER_SECOND))
+        let shortest = if self.erased.is_empty() { SNAPSHOT_INTERVAL } else { ERASURE_INTERVAL };
+        shortest.max(Duration::from_secs(self.snapshot_bytes / SNAPSHOT_BYTES_PER_SECOND))
     }
 
     fn commit(&mut self, with_snapshot: bool) -> Result<(), LogError> {
@@ -271,8 +288,10 @@ impl Task {
         } else {
             None
         };
-        self.parts.log.commit(self.partition, Commit { findings: self.found.clone(), snapshot })?;
+        let erasures = if with_snapshot { self.erased.clone() } else { Vec::new() };
+        self.parts.log.commit(self.partition, Commit { findings: self.found.clone(), snapshot, erasures })?;
         if with_snapshot {
+            self.erased.clear();
             self.snapshot_offset = self.offset;
             self.since_snapshot = Stopwatch::start();
         }
@@ -312,6 +331,11 @@ impl Task {
             std::thread::sleep(RETRY_WAIT);
         }
     }
+}
+
+fn erasure(erased: detect::Erased) -> Erasure {
+    let detect::Erased { tenant, account, replacement, request, asked_by, asked_at } = erased;
+    Erasure { tenant, account, replacement, request, asked_by, asked_at }
 }
 
 #[cfg(test)]

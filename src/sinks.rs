@@ -19,6 +19,7 @@ pub mod alertmanager;
 pub mod credential;
 pub mod dispatch;
 pub mod elastic;
+pub mod forgotten;
 pub mod format;
 pub mod http;
 pub mod jsonl;
@@ -114,6 +115,11 @@ pub trait Sink: Send + 'static {
 
     /// What the receiver said last, for a person who tests the sink; `None` where nothing answers.
     fn last_answer(&self) -> Option<String> {
+        None
+    }
+
+    /// The files that it writes, where they are this installation's own: accounts are taken out of them.
+    fn files(&self) -> Option<jsonl::Files> {
         None
     }
 }

@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::alias::{self, Aliases};
 use crate::clock::Clock;
-use crate::event::Source;
+use crate::event::{Account, AuthEvent, IdentifierHash, Outcome, Source};
 use crate::http;
 use crate::log::kafka::{Clients, Failed};
 use crate::log::{AppendError, Appended, Log};
@@ -250,14 +250,17 @@ impl Intake {
             self.aliases.admit(&mut normalized);
             normalized.event
         };
-        let events = events.into_iter().map(admit).collect();
-        let appended = self.log.append(events).await.map_err(|error| match error {
+        let mut events: Vec<AuthEvent> = events.into_iter().map(admit).collect();
+        let names: Vec<_> = events.iter().flat_map(|event| self.names_of_deleted(event)).collect();
+        events.extend(names);
+        let mut appended = self.log.append(events).await.map_err(|error| match error {
             AppendError::Overloaded => Refused::overloaded(),
             AppendError::Unavailable(error) => {
                 tracing::debug!(%error, "an event could not be taken");
                 Refused::unavailable()
             }
         })?;
+        appended.truncate(notes.len());
         let label = source.as_str();
         for ((outcome, clamped, unknown_type), appended) in notes.into_iter().zip(&appended) {
             if *appended == Appended::Duplicate {
@@ -273,6 +276,22 @@ impl Intake {
             }
         }
         Ok(appended)
+    }
+
+    /// An account that is deleted is forgotten, and so is every identifier that is known to be its own: each is told of by an
+    /// event of its own, in the same append.
+    fn names_of_deleted(&self, event: &AuthEvent) -> Vec<AuthEvent> {
+        let (Outcome::AccountDeleted, Source::ClerkWebhook, Some(Account::User(user))) =
+            (event.outcome, event.source, &event.account)
+        else {
+            return Vec::new();
+        };
+        let told = |(place, identifier): (usize, IdentifierHash)| AuthEvent {
+            id: format!("{}_{place}", event.id).into(),
+            account: Some(Account::Identifier(identifier)),
+            ..event.clone()
+        };
+        self.aliases.forget(&event.tenant, user).into_iter().enumerate().map(told).collect()
     }
 
     /// Counts a refusal and makes its answer.

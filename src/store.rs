@@ -194,12 +194,44 @@ impl Store {
     /// Bytes of the database and its write-ahead log on disk.
     #[must_use]
     pub fn bytes(&self) -> u64 {
+        self.files().iter().map(|path| std::fs::metadata(path).map_or(0, |found| found.len())).sum()
+    }
+
+    /// The database and its write-ahead log.
+    #[must_use]
+    pub fn files(&self) -> [PathBuf; 2] {
         let mut wal = self.0.path.clone().into_os_string();
         wal.push("-wal");
-        [self.0.path.as_path(), Path::new(&wal)]
-            .iter()
-            .map(|path| std::fs::metadata(path).map_or(0, |found| found.len()))
-            .sum()
+        [self.0.path.clone(), wal.into()]
+    }
+
+    /// Brings what is in the write-ahead log into the database and empties it, so that nothing of what was overwritten is
+    /// left there; `false`: somebody reads an older state, try again. Blocks.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn empty_write_ahead_log(&self) -> Result<bool, StoreError> {
+        let connection = self.beside()?;
+        let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        Ok(busy == 0)
+    }
+
+    /// Writes the whole database anew, without what is left of rows that moved from page to page. Writers wait meanwhile,
+    /// some seconds for a gigabyte. Blocks.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn rebuild(&self) -> Result<(), StoreError> {
+        Ok(self.beside()?.execute_batch("VACUUM")?)
+    }
+
+    /// A writing connection beside the writer's, for what cannot be done inside a transaction.
+    fn beside(&self) -> Result<Connection, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.0.path, flags)?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "secure_delete", true)?;
+        Ok(connection)
     }
 
     /// Finishes the waiting writes and closes the database; later writes answer [`StoreError::Closed`]. Blocks.
@@ -227,6 +259,9 @@ pub fn attach(directory: &Path, writable: bool) -> Result<Connection, StoreError
     let connection = Connection::open_with_flags(&path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     // As everywhere: what is answered is on disk.
     connection.pragma_update(None, "synchronous", "FULL")?;
+    if writable {
+        connection.pragma_update(None, "secure_delete", true)?;
+    }
     Ok(connection)
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 use tokio_util::sync::CancellationToken;
 
 use super::{Aliases, Change, Config, Link};
@@ -132,6 +132,28 @@ pub fn forget(transaction: &Transaction<'_>, tenant: &Tenant, user: &str) -> rus
         .prepare("DELETE FROM alias WHERE tenant = ?1 AND user = ?2 RETURNING identifier")?
         .query_map([&*tenant.0, user], |row| Ok(IdentifierHash(row.get(0)?)))?
         .collect()
+}
+
+/// The instances at which `user` has names.
+///
+/// # Errors
+/// What the database says.
+pub fn tenants_of(connection: &Connection, user: &str) -> rusqlite::Result<Vec<Tenant>> {
+    connection
+        .prepare("SELECT DISTINCT tenant FROM alias WHERE user = ?1")?
+        .query_map([user], |row| Ok(Tenant(row.get(0)?)))?
+        .collect()
+}
+
+/// Deletes what is still kept of `user`, at `tenant` or, for [`Tenant::EVERY`], wherever it is: whoever looks for what is
+/// left must not have to wait for the [`Keeper`].
+///
+/// # Errors
+/// What the database says.
+pub fn delete(transaction: &Transaction<'_>, tenant: &Tenant, user: &str) -> rusqlite::Result<()> {
+    transaction
+        .execute("DELETE FROM alias WHERE user = ?2 AND ?1 IN (tenant, ?3)", [&*tenant.0, user, Tenant::EVERY])
+        .map(drop)
 }
 
 fn change(row: &Row<'_>) -> rusqlite::Result<Change> {

@@ -8,9 +8,10 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::finding::Finding;
-use crate::log::Partition;
+use crate::log::embedded;
 use crate::log::kafka::findings::Intake;
 use crate::log::kafka::{Assignee, KafkaLog};
+use crate::log::{Erasure, Partition};
 use crate::pipeline::Tasks;
 use crate::sinks::outbox::{self, Bounds, Recipient};
 use crate::store::Store;
@@ -69,6 +70,13 @@ impl Intake for IntoOutbox {
 
     fn unsettled(&mut self, revisions: &[Uuid]) -> Result<HashSet<Uuid>, String> {
         self.store.read(|connection| outbox::unsettled(connection, revisions)).map_err(|error| error.to_string())
+    }
+
+    fn forget(&mut self, erasures: &[Erasure]) -> Result<(), String> {
+        let erasures = erasures.to_vec();
+        self.store
+            .write_blocking(move |transaction| embedded::erasure::put(transaction, &erasures))
+            .map_err(|error| error.to_string())
     }
 
     fn give_up(&mut self, revisions: &[Uuid]) -> Result<(), String> {

@@ -15,6 +15,7 @@ use crate::config::{Config, Secrets, identifier_key};
 use crate::log::embedded::{self, Enqueue};
 use crate::metrics::Metrics;
 use crate::sinks::dispatch::{self, Dispatch};
+use crate::sinks::jsonl::Files;
 use crate::sinks::outbox::{self, Bounds, Outbox, Recipient};
 use crate::sinks::redact::Pseudonym;
 use crate::sinks::{self, Outlet};
@@ -68,6 +69,11 @@ impl WayOut {
 
     fn recipients(&self) -> Vec<Recipient> {
         self.outlets.iter().map(Recipient::of).collect()
+    }
+
+    /// The files of findings, if there is a sink that writes them.
+    pub(super) fn files(&self) -> Option<Files> {
+        self.outlets.iter().find_map(|outlet| outlet.sink.files())
     }
 
     /// Puts findings into the outbox inside the log's own transaction.

@@ -1,32 +1,19 @@
 //! `authspike explain`: why an entity fired or did not, from a running instance.
 //!
-//! Invariant: the token goes to the host that was named and nowhere else: no redirect is followed, no proxy is used.
-//!
-//! Not here: TLS. The admin listener has none, so an `https` address is refused; from elsewhere there is `ssh -L`. What a
-//! person reads is in `text`, which a replay uses too.
+//! Not here: the request (`asking`). What a person reads is in `text`, which a replay uses too.
 
 use std::io::{self, Write as _};
 use std::str::FromStr as _;
-use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use reqwest::{StatusCode, Url};
+use anyhow::Context as _;
+use reqwest::{Method, Url};
 
-use super::Exit;
+use super::{Exit, asking};
 use crate::config::{Environment, Faults, secrets};
 use crate::detect::{Subject, UnknownSubject};
 use crate::pipeline::Answer;
-use crate::secret::Secret;
-use crate::sinks::format::prose::visible;
 
 pub(super) mod text;
-
-/// Longer than the instance itself lets an asker wait.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Sixteen instances with a handful of windows and findings each are a few hundred kilobytes.
-const MAX_ANSWER_BYTES: usize = 8 << 20;
-/// Of an answer that is none, so much is shown.
-const SHOWN_CHARS: usize = 300;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -66,7 +53,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let url = url(&args.admin, &args.entity, args.tenant.as_deref())?;
     let token = secrets::for_asking(&Environment::of_process())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let body = runtime.block_on(ask(url, token.as_ref()))?;
+    let (_, body) = runtime.block_on(asking::ask(Method::GET, url, token.as_ref()))?;
     let mut out = io::stdout().lock();
     if args.json {
         out.write_all(&body)?;
@@ -80,53 +67,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
 }
 
 fn url(admin: &str, entity: &Subject, tenant: Option<&str>) -> Result<Url, Faults> {
-    let fault = |what: &str| Faults::one("--admin", what);
-    let base = Url::parse(admin).map_err(|_| fault("must be a URL: http://127.0.0.1:9090"))?;
-    if base.scheme() != "http" {
-        return Err(fault("must be http://…: the admin listener has no TLS; ask on its own machine or through ssh -L"));
-    }
-    if base.path() != "/" || base.query().is_some() || !base.username().is_empty() || base.password().is_some() {
-        return Err(fault("must be only scheme, host and port: http://127.0.0.1:9090"));
-    }
-    let mut url = base.join("/v1/explain").map_err(|_| fault("must be a URL: http://127.0.0.1:9090"))?;
+    let mut url = asking::listener(admin)?;
+    url.set_path("/v1/explain");
     url.query_pairs_mut().append_pair("entity", &entity.to_string());
     if let Some(tenant) = tenant {
         url.query_pairs_mut().append_pair("tenant", tenant);
     }
     Ok(url)
-}
-
-async fn ask(url: Url, token: Option<&Secret>) -> anyhow::Result<Vec<u8>> {
-    let host = url.authority().to_owned();
-    let client = reqwest::Client::builder()
-        .timeout(REQUEST_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .build()
-        .context("the HTTP client cannot be made")?;
-    let mut request = client.get(url);
-    if let Some(token) = token {
-        request = request.bearer_auth(token.expose());
-    }
-    let unreachable = || format!("{host} cannot be asked; is it the admin listener of a running instance? (--admin)");
-    let mut response = request.send().await.map_err(reqwest::Error::without_url).with_context(unreachable)?;
-    let status = response.status();
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url).with_context(unreachable)? {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            bail!("{host} answers with more than {MAX_ANSWER_BYTES} bytes; that is no authspike");
-        }
-        body.extend_from_slice(&chunk);
-    }
-    if status == StatusCode::OK {
-        return Ok(body);
-    }
-    if status == StatusCode::UNAUTHORIZED {
-        bail!("{host} answered 401: set AUTHSPIKE_ADMIN_TOKEN to what the running instance has");
-    }
-    // Whoever answers there may not be what it should.
-    let said: String = String::from_utf8_lossy(&body).trim_end().chars().take(SHOWN_CHARS).collect();
-    bail!("{host} answered {status}: {}", visible(&said));
 }
 
 #[cfg(test)]

@@ -72,6 +72,9 @@ pub struct Config {
     pub max_state_bytes: u64,
     /// Findings open at one time; beyond it new ones are counted, not opened.
     pub max_open_findings: u32,
+    /// Hours for which an account that was deleted is still named. Whoever breaks into one can delete it, and somebody has
+    /// to learn which it was. 0: it is forgotten at once. What an operator asks to be forgotten is forgotten at once.
+    pub erase_after_hours: u32,
     /// Addresses, networks and accounts that may fail.
     #[serde(skip_serializing)]
     pub allow: Vec<allow::Entry>,
@@ -113,6 +116,8 @@ impl Default for Config {
             update_minutes: 5,
             max_state_bytes: 512 << 20,
             max_open_findings: 2000,
+            // The night, until somebody has read what happened in it; and half of the day within which it has to be done.
+            erase_after_hours: 12,
             allow: Vec::new(),
             tenants: overrides::Tenants::new(),
             shadow: overrides::Shadow::default(),
@@ -179,6 +184,8 @@ impl Config {
             "max_state_bytes: must be from 1048576 to 274877906944",
         );
         check((1..=100_000).contains(&self.max_open_findings), "max_open_findings: must be from 1 to 100000");
+        // An hour is left of the day for the rest of the work.
+        check(self.erase_after_hours <= 23, "erase_after_hours: must be from 0 to 23");
         faults.extend(allow::validate(&self.allow));
         faults.extend(self.validate_overrides(&faults));
         faults

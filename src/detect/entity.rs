@@ -187,6 +187,18 @@ impl Entities {
         Some(place)
     }
 
+    /// The entity `from` is known as `to` from now on, with all that was counted. Both are of one counter.
+    pub(crate) fn rename(&mut self, from: &Key, to: &Key) {
+        let Some(place) = self.find(from, from.hash()) else { return };
+        if let Ok(found) = self.index.find_entry(from.hash(), |other| *other == place) {
+            found.remove();
+        }
+        if let Some(entity) = self.all.get_mut(place as usize) {
+            entity.id = to.id;
+        }
+        self.link(place);
+    }
+
     #[expect(clippy::cast_possible_truncation, reason = "`max` is below 2^31")]
     fn push(&mut self, entity: Entity) -> u32 {
         if self.all.len() == self.all.capacity() {

@@ -17,7 +17,7 @@ use super::recent::SignIn;
 use super::rules::Span;
 use super::shape::{self, Figures};
 use super::tally::{Distinct, OF_ENTITY, OF_TENANT};
-use crate::event::{Address, Network, Outcome, Tenant, Timestamp};
+use crate::event::{Account, Address, Network, Outcome, Tenant, Timestamp};
 use crate::finding::{
     self, BaselineEvidence, Entity, EntityKind, Evidence, Finding, Lifecycle, Likelihood, Rule, Severity, Shape,
     Totals, WindowEvidence,
@@ -210,6 +210,23 @@ impl Episode {
     /// Whether strangers who got in opened it, not failures.
     pub(crate) fn is_fan_out(&self) -> bool {
         self.rule == Rule::SuccessFanOut
+    }
+
+    /// The account `from` is called `to` from now on, in all that is told; answers whether it was named. What was counted
+    /// stays as it is.
+    pub(crate) fn rename(&mut self, from: &Account, to: &Account) -> bool {
+        let tenant = self.key.tenant;
+        let (was, is) = (Key::account(tenant, from), Key::account(tenant, to));
+        let (name, new_name) = (from.to_string(), to.to_string());
+        let is_about = self.key.counter.is_account() && self.key.id == was.id;
+        if is_about {
+            self.key = is.of(self.key.counter);
+            self.entity.value.clone_from(&new_name);
+        }
+        // Without the tenant: inside an episode there is one.
+        let (was, is) = ((was.bits(), name.as_str()), (is.bits(), new_name.as_str()));
+        let lists = [self.accounts.rename(was, is), self.compromised.rename(was, is), self.suspected.rename(was, is)];
+        is_about || lists.contains(&true)
     }
 
     /// Whether the event is what it is about.

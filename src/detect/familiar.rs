@@ -143,6 +143,16 @@ impl Familiar {
         self.current.meet(account, device);
     }
 
+    /// Nobody has ever met the account with this hash. (Where it signed in from is known by hashes that nobody can ask for
+    /// without it; they go with their generation.)
+    pub(crate) fn forget(&mut self, account: u64) {
+        for generation in [&mut self.current, &mut self.previous] {
+            if let Ok(met) = generation.accounts.find_entry(hash_of(account), |word| is_of(*word, account)) {
+                met.remove();
+            }
+        }
+    }
+
     /// Begins a new generation if it is time.
     fn turn(&mut self, at: Timestamp) {
         let age = at.millis_since(self.since);

@@ -66,6 +66,14 @@ impl Mistyped {
         theirs.is_some_and(|place| std::mem::replace(place, 0) != 0)
     }
 
+    /// Nothing is known of the account with this `hash`.
+    pub(crate) fn forget(&mut self, hash: u64) {
+        let theirs = entry(hash, Timestamp(0));
+        for word in self.set(hash).into_iter().flatten().filter(|word| is_of(**word, theirs)) {
+            *word = 0;
+        }
+    }
+
     pub(crate) fn save(&self, now: Timestamp) -> Saved {
         let fresh = |word: u64| entry(0, now).wrapping_sub(word) & MINUTE_MASK <= u64::from(MINUTES);
         Saved(

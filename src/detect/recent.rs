@@ -108,6 +108,14 @@ impl Recent {
         }
     }
 
+    /// The account `from` of the tenant at `place` is called `to` from now on.
+    pub(crate) fn rename(&mut self, place: u16, from: &Account, to: &Account) {
+        let ring = self.rings.get_mut(usize::from(place)).into_iter().flatten();
+        for account in ring.filter_map(|sign_in| sign_in.account.as_mut()).filter(|account| *account == from) {
+            *account = to.clone();
+        }
+    }
+
     /// The last one pushed.
     pub(crate) fn newest(&self) -> Option<&SignIn> {
         self.rings.get(self.last)?.back()

@@ -191,6 +191,18 @@ impl Sessions {
         self.held = self.held + ring.order.len() - before;
     }
 
+    /// The account `from` of the tenant at `place` is called `to` from now on.
+    pub(super) fn rename(&mut self, place: u16, from: &Account, to: &Account) {
+        let (was, is) = (user(Some(from)), user(Some(to)));
+        for told in self.rings.get_mut(usize::from(place)).into_iter().flat_map(|ring| ring.told.values_mut()) {
+            match told {
+                Told::Whole(user) if Some(*user) == was => *user = is.unwrap_or_default(),
+                Told::Partly(part) if part.account.as_ref() == Some(from) => part.account = Some(to.clone()),
+                Told::Whole(_) | Told::Partly(_) => {}
+            }
+        }
+    }
+
     /// Forgets the older half of the longest ring.
     fn make_room(&mut self) {
         if let Some(longest) = self.rings.iter_mut().max_by_key(|ring| ring.order.len()) {

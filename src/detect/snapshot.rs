@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entity::{self, Entities};
 use super::episode::Episode;
+use super::erase::Erasures;
 use super::familiar::{self, Familiar};
 use super::key::Key;
 use super::mistyped::{self, Mistyped};
@@ -19,7 +20,7 @@ use super::watermark::Watermark;
 use super::{Config, Detector};
 use crate::event::Timestamp;
 
-const VERSION: u8 = 9;
+const VERSION: u8 = 10;
 
 /// The snapshot is not one of this version's.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,7 @@ struct Written<'a> {
     of_key: &'a BTreeMap<Key, u32>,
     next_episode: u32,
     deadlines: &'a BTreeSet<(Timestamp, u32)>,
+    erasures: &'a Erasures,
 }
 
 #[derive(Deserialize)]
@@ -63,6 +65,7 @@ struct Read {
     of_key: BTreeMap<Key, u32>,
     next_episode: u32,
     deadlines: BTreeSet<(Timestamp, u32)>,
+    erasures: Erasures,
 }
 
 impl Detector {
@@ -83,6 +86,7 @@ impl Detector {
             of_key: &self.of_key,
             next_episode: self.next_episode,
             deadlines: &self.deadlines,
+            erasures: &self.erasures,
         };
         postcard::to_extend(&written, vec![VERSION]).map_err(SnapshotError::Damaged)
     }
@@ -114,6 +118,7 @@ impl Detector {
         detector.of_key = read.of_key;
         detector.next_episode = read.next_episode;
         detector.deadlines = read.deadlines;
+        detector.erasures = read.erasures;
         Ok(detector)
     }
 }

@@ -58,6 +58,14 @@ impl Distinct {
         }
     }
 
+    /// The value known by `from` is another from now on, and so is its name; answers whether it was a sample.
+    pub(crate) fn rename(&mut self, from: (u64, &str), to: (u64, &str)) -> bool {
+        if self.seen.remove(&from.0) {
+            self.seen.insert(to.0);
+        }
+        self.first.iter_mut().filter(|name| *name == from.1).map(|name| to.1.clone_into(name)).count() > 0
+    }
+
     /// Whether the value was added while values were told apart.
     pub(crate) fn contains(&self, hash: u64) -> bool {
         self.seen.contains(&hash)

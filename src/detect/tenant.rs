@@ -33,7 +33,7 @@ const LOCKED: u64 = 0x6c6f_636b_6564_0000;
 pub(crate) struct TenantState {
     pub(crate) tenant: Tenant,
     /// Tells its accounts apart from another tenant's of the same name; the same in whatever order tenants came.
-    salt: u64,
+    pub(super) salt: u64,
     pub(crate) population: Population,
     pub(crate) pulse: Pulse,
     pub(crate) devices: Devices,

@@ -31,6 +31,7 @@ use crate::store::{Store, StoreError};
 mod append;
 mod appender;
 mod block;
+pub mod erasure;
 mod head;
 mod queue;
 mod retention;
@@ -56,7 +57,27 @@ CREATE TABLE IF NOT EXISTS snapshot (
     partition INTEGER PRIMARY KEY,
     next_offset INTEGER NOT NULL,
     state BLOB NOT NULL
-) STRICT;";
+) STRICT;
+-- Accounts that the snapshot no longer names and the rest still may; a row goes when that is done. Numbers never repeat.
+CREATE TABLE IF NOT EXISTS erasure (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant TEXT NOT NULL,
+    account TEXT NOT NULL,
+    replacement TEXT NOT NULL,
+    request TEXT NOT NULL,
+    asked_by TEXT NOT NULL,
+    asked_at INTEGER NOT NULL,
+    records INTEGER NOT NULL DEFAULT 0,
+    revisions INTEGER NOT NULL DEFAULT 0,
+    lines INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (tenant, account)
+) STRICT;
+-- Identifiers that were seen with them: asked for in turn.
+CREATE TABLE IF NOT EXISTS erasure_identifier (
+    number INTEGER NOT NULL,
+    identifier TEXT NOT NULL,
+    PRIMARY KEY (number, identifier)
+) STRICT, WITHOUT ROWID;";
 
 /// Blocks read at one poll: bounds the memory of a poll to a few hundred thousand records after a long stop.
 const MAX_BLOCKS_PER_POLL: i64 = 64;
@@ -234,6 +255,7 @@ impl Log for EmbeddedLog {
                         "INSERT OR REPLACE INTO snapshot (partition, next_offset, state) VALUES (?1, ?2, ?3)",
                     )?
                     .execute(params![partition.0, signed(snapshot.offset.0), snapshot.state])?;
+                erasure::put(transaction, &commit.erasures)?;
             }
             Ok(())
         })?;

@@ -11,6 +11,7 @@
 //! Duplicates are recognised when they are read, not when they are appended, since receivers share nothing: `append` says
 //! [`Appended::Stored`] of every event.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use dashmap::DashMap;
 use rdkafka::error::KafkaError;
 
 use super::id_window::{IdWindow, fingerprint};
-use super::{AppendError, Appended, Commit, Log, LogError, Offset, Partition, Polled, Record, Snapshot};
+use super::{AppendError, Appended, Commit, Erasure, Log, LogError, Offset, Partition, Polled, Record, Snapshot};
 use crate::alias::Aliases;
 use crate::clock::{Clock, Stopwatch};
 use crate::event::{AuthEvent, Timestamp};
@@ -32,6 +33,7 @@ mod aliases;
 pub mod config;
 mod consume;
 mod dead_letters;
+mod erasure;
 pub mod findings;
 mod group;
 mod health;
@@ -47,6 +49,7 @@ pub use config::{Clients, Config, Secrets};
 pub use wire::record as read_record;
 
 use dead_letters::DeadLetters;
+use erasure::Shears;
 use group::{Group, Owner, Raw};
 use health::Health;
 use producer::{Message, Producer, Unplaced};
@@ -90,6 +93,7 @@ pub struct KafkaLog {
     producer: Arc<Producer>,
     dead: DeadLetters,
     states: States,
+    shears: Shears,
     detect: Arc<Health>,
     deliver: Arc<Health>,
     group: OnceLock<Group>,
@@ -119,6 +123,7 @@ impl KafkaLog {
             producer,
             topics,
             states,
+            shears: Shears::new(parts.clients.clone()),
             detect,
             deliver,
             group: OnceLock::new(),
@@ -299,12 +304,49 @@ impl KafkaLog {
         self.producer.append_blocking(messages).map(|_| ()).map_err(unavailable)
     }
 
-    fn write_snapshot(&self, partition: Partition, snapshot: &Snapshot) -> Result<(), LogError> {
+    /// Says in every partition of the findings topic that accounts are to be forgotten: whoever delivers has one of them.
+    fn tell_of(&self, erasures: &[Erasure]) -> Result<(), LogError> {
+        let partitions = self.shears.partitions(&self.topics.findings).map_err(LogError::Unavailable)?;
+        let corrupt = |error| LogError::Corrupt(format!("an erasure cannot be written: {error}"));
+        let values = erasures.iter().map(erasure::encode).collect::<Result<Vec<_>, _>>().map_err(corrupt)?;
+        let messages: Vec<_> = values
+            .iter()
+            .flat_map(|value| partitions.iter().map(move |partition| (value, *partition)))
+            .map(|(value, partition)| Message {
+                topic: &self.topics.findings,
+                partition: Some(partition),
+                key: &[],
+                value: Some(value),
+                headers: &[(wire::SCHEMA_HEADER, erasure::SCHEMA)],
+            })
+            .collect();
+        self.producer.append_blocking(messages.into_iter()).map(|_| ()).map_err(unavailable)
+    }
+
+    /// Cuts off what named accounts that the noted snapshot does not, if there are any that may still be named.
+    fn cut(&self, partition: Partition) -> Result<(), LogError> {
+        let (seat, number) = (self.seat(partition)?, signed_partition(partition));
+        let Some(note) = locked(&seat.note).filter(|note| note.uncut) else { return Ok(()) };
+        let next = i64::try_from(note.next).unwrap_or(i64::MAX);
+        let before = BTreeMap::from([(self.topics.events.as_str(), next), (self.topics.state.as_str(), note.first)]);
+        match self.shears.cut(number, &before) {
+            // What is noted with the next offset says so too.
+            Ok(()) => *locked(&seat.note) = Some(note.with_uncut(false)),
+            Err(error) => {
+                tracing::warn!(partition = number, error, "records that name a forgotten account are not deleted yet");
+            }
+        }
+        Ok(())
+    }
+
+    fn write_snapshot(&self, partition: Partition, snapshot: &Snapshot, erases: bool) -> Result<(), LogError> {
         let (seat, number) = (self.seat(partition)?, signed_partition(partition));
         let mut state = Vec::with_capacity(snapshot.state.len() + 64);
         locked(&seat.ids).encode(&mut state);
         state.extend(&snapshot.state);
-        let note = self.states.write(&self.producer, number, &Snapshot { offset: snapshot.offset, state })?;
+        let uncut = erases || locked(&seat.note).is_some_and(|note| note.uncut);
+        let snapshot = Snapshot { offset: snapshot.offset, state };
+        let note = self.states.write(&self.producer, number, &snapshot)?.with_uncut(uncut);
         let text = serde_json::to_string(&note).map_err(|error| LogError::Corrupt(error.to_string()))?;
         match self.commit_offset(number, i64::try_from(note.next).unwrap_or(i64::MAX), &text) {
             Ok(()) => {
@@ -409,7 +451,13 @@ impl Log for KafkaLog {
 
     fn commit(&self, partition: Partition, commit: Commit) -> Result<(), LogError> {
         self.append_findings(&commit.findings)?;
-        commit.snapshot.map_or(Ok(()), |snapshot| self.write_snapshot(partition, &snapshot))
+        let Some(snapshot) = commit.snapshot else { return Ok(()) };
+        let erases = !commit.erasures.is_empty();
+        if erases {
+            self.tell_of(&commit.erasures)?;
+        }
+        self.write_snapshot(partition, &snapshot, erases)?;
+        self.cut(partition)
     }
 
     fn snapshot(&self, partition: Partition) -> Result<Option<Snapshot>, LogError> {

@@ -57,6 +57,18 @@ impl ShadowBoard {
         locked(&self.0.closed).iter().rev().cloned().collect()
     }
 
+    /// Calls the account `from` `to`, in what is shown.
+    pub(super) fn rename(&self, from: &str, to: &str) {
+        let rename = |finding: &mut Arc<Finding>| {
+            let mut renamed = Finding::clone(finding);
+            if renamed.rename_account(from, to) {
+                *finding = Arc::new(renamed);
+            }
+        };
+        self.0.open.iter_mut().for_each(|mut entry| rename(entry.value_mut()));
+        locked(&self.0.closed).iter_mut().for_each(rename);
+    }
+
     pub(super) fn clear(&self) {
         *locked(&self.0.name) = None;
         self.0.open.clear();
@@ -139,6 +151,8 @@ impl Shadow {
 
     /// Counts and lists what was found since the last time.
     pub(super) fn publish(&mut self) {
+        // The live one tells of them.
+        self.detector.take_erased();
         for finding in self.found.drain(..) {
             let labels = [finding.rule.as_str(), finding.severity.as_str(), finding.lifecycle.as_str()];
             self.metrics.shadow_findings.with_label_values(&labels).inc();

@@ -16,10 +16,14 @@ use serde::{Deserialize, Serialize};
 use crate::finding::Finding;
 
 use super::Delivery;
+use super::forgotten::Forgotten;
 use super::format::Body;
 use super::thread::BlockingSink;
 
+mod erase;
 mod file;
+
+pub use erase::Files;
 
 /// What the user can set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +79,7 @@ pub struct JsonLines {
     file: Option<File>,
     /// Whether lines have been written and not yet synced.
     unsynced: bool,
+    forgotten: Forgotten,
 }
 
 impl JsonLines {
@@ -92,6 +97,7 @@ impl JsonLines {
             body: config.body,
             file: Some(file),
             unsynced: false,
+            forgotten: Forgotten::default(),
         })
     }
 
@@ -154,6 +160,10 @@ impl JsonLines {
 
 impl BlockingSink for JsonLines {
     fn deliver(&mut self, findings: &[Finding]) -> Vec<Delivery> {
+        let forgotten = self.forgotten.clone();
+        // To the end: nothing that is written is missed by whoever takes names out, and nothing is written beside him.
+        let held = forgotten.hold();
+        let findings = &*held.clean(findings);
         self.follow_the_path();
         let mut written = 0;
         let mut fault = None;
@@ -177,6 +187,10 @@ impl BlockingSink for JsonLines {
         let reason = fault.map_or_else(String::new, |error| format!("{}: {error}", self.path.display()));
         let result = |index| if index < written { Delivery::Accepted } else { Delivery::retry(&*reason) };
         (0..findings.len()).map(result).collect()
+    }
+
+    fn files(&self) -> Option<Files> {
+        Some(Files { path: self.path.clone(), forgotten: self.forgotten.clone() })
     }
 }
 

@@ -15,10 +15,12 @@ use crate::finding::Finding;
 use crate::store::{Store, StoreError};
 
 mod bounds;
+mod erase;
 pub mod inspect;
 mod queue;
 mod upstream;
 
+pub use erase::erase;
 pub use queue::{Due, Figures};
 pub use upstream::{enqueue_again, give_up, unsettled};
 

@@ -12,12 +12,18 @@ use tokio::sync::oneshot;
 
 use crate::finding::Finding;
 
+use super::jsonl::Files;
 use super::{Delivery, Sink};
 
 /// A sink whose calls block.
 pub trait BlockingSink: Send + 'static {
     /// Sends the findings in order; one result each.
     fn deliver(&mut self, findings: &[Finding]) -> Vec<Delivery>;
+
+    /// See [`Sink::files`].
+    fn files(&self) -> Option<Files> {
+        None
+    }
 }
 
 /// A [`BlockingSink`] as a [`Sink`].
@@ -26,6 +32,7 @@ pub struct Threaded {
     batches: SyncSender<Batch>,
     /// The answer to a batch that the caller stopped waiting for: the thread may still be busy with it.
     abandoned: Option<oneshot::Receiver<Vec<Delivery>>>,
+    files: Option<Files>,
 }
 
 #[derive(Debug)]
@@ -42,8 +49,9 @@ impl Threaded {
     pub fn spawn(name: &str, sink: impl BlockingSink) -> std::io::Result<Self> {
         // One batch is at hand at any time, so one place is enough for the next to be handed over without waiting.
         let (batches, waiting) = sync_channel(1);
+        let files = sink.files();
         std::thread::Builder::new().name(format!("sink-{name}")).spawn(move || run(sink, &waiting))?;
-        Ok(Self { batches, abandoned: None })
+        Ok(Self { batches, abandoned: None, files })
     }
 }
 
@@ -71,6 +79,10 @@ impl Sink for Threaded {
         let answered = self.abandoned.insert(answer).await;
         self.abandoned = None;
         answered.unwrap_or_else(|_| all(findings, "the sink's thread has ended"))
+    }
+
+    fn files(&self) -> Option<Files> {
+        self.files.clone()
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// For each module, the modules of ours that it may name. A module that is not here may name none.
-const MAY_NAME: [(&str, &[&str]); 17] = [
+const MAY_NAME: [(&str, &[&str]); 18] = [
     ("event", &[]),
     ("finding", &["event"]),
     ("secret", &[]),
@@ -21,7 +21,8 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
     ("sources", &["event", "normalize", "alias", "log", "metrics", "clock", "secret", "http"]),
     ("sinks", &["event", "finding", "store", "metrics", "clock", "secret"]),
     ("pipeline", &["event", "finding", "detect", "log", "metrics", "clock"]),
-    ("admin", &["finding", "log", "metrics", "pipeline", "secret"]),
+    ("erasure", &["event", "alias", "log", "sinks", "store", "clock", "metrics"]),
+    ("admin", &["erasure", "finding", "log", "metrics", "pipeline", "secret"]),
     ("logging", &[]),
     ("shutdown", &[]),
 ];

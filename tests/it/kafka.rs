@@ -12,6 +12,7 @@ mod cluster;
 mod crashes;
 mod edges;
 mod equality;
+mod erasure;
 mod fleet;
 mod jars;
 mod leash;

@@ -18,6 +18,7 @@ mod config;
 mod delivery;
 mod deployment;
 mod determinism;
+mod erasure;
 mod evaluation;
 mod explain;
 mod fapi_proxy;

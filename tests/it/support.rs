@@ -42,6 +42,8 @@ pub struct Instance {
     /// Of one that forwards.
     pub fapi_proxy: Option<SocketAddr>,
     client: reqwest::blocking::Client,
+    /// What opens its admin listener, if it has one.
+    admin_token: Option<String>,
     said: Arc<Mutex<String>>,
     printed: File,
 }
@@ -97,7 +99,19 @@ impl Instance {
         });
         let client = reqwest::blocking::Client::builder().timeout(DEADLINE).build().unwrap();
         let ingest = ingest.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
-        Self { child, data_dir: data_dir.to_owned(), ingest, admin: admin.unwrap(), fapi_proxy, client, said, printed }
+        let named = variables.iter().find(|(name, _)| *name == "AUTHSPIKE_ADMIN_TOKEN");
+        let admin_token = named.map(|(_, token)| (*token).to_owned());
+        Self {
+            child,
+            data_dir: data_dir.to_owned(),
+            ingest,
+            admin: admin.unwrap(),
+            fapi_proxy,
+            client,
+            admin_token,
+            said,
+            printed,
+        }
     }
 
     /// Posts attempts, one a line; the status and the answer.
@@ -129,7 +143,16 @@ impl Instance {
 
     /// A page of the admin listener; the status and the text.
     pub fn admin(&self, path: &str) -> (u16, String) {
-        let response = self.client.get(format!("http://{}{path}", self.admin)).send().unwrap();
+        self.admin_as(reqwest::Method::GET, path)
+    }
+
+    /// The same by another method.
+    pub fn admin_as(&self, method: reqwest::Method, path: &str) -> (u16, String) {
+        let mut request = self.client.request(method, format!("http://{}{path}", self.admin));
+        if let Some(token) = &self.admin_token {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().unwrap();
         (response.status().as_u16(), response.text().unwrap())
     }
 

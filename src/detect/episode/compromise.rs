@@ -41,6 +41,13 @@ impl Compromises {
         }
     }
 
+    /// One account is another from now on; answers whether it was listed.
+    pub(super) fn rename(&mut self, from: (u64, &str), to: (u64, &str)) -> bool {
+        self.accounts.rename(from, to);
+        let listed = self.listed.iter_mut().filter(|one| one.account == from.1);
+        listed.map(|one| to.1.clone_into(&mut one.account)).count() > 0
+    }
+
     pub(super) fn total(&self) -> u64 {
         self.accounts.total()
     }

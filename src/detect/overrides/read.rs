@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{Config, Overrides, Shadow, as_map};
 
 /// Keys of [`Config`] that are settings of the detector as a whole; so is every `max_…`.
-const OF_THE_DETECTOR: [&str; 3] = ["quiet_minutes", "day_quiet_minutes", "update_minutes"];
+const OF_THE_DETECTOR: [&str; 4] = ["quiet_minutes", "day_quiet_minutes", "update_minutes", "erase_after_hours"];
 
 /// The thresholds, by name. The names live as long as the process, and are those of one struct.
 pub(super) static KEYS: LazyLock<&'static [&'static str]> = LazyLock::new(|| {

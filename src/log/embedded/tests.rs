@@ -121,7 +121,7 @@ async fn a_snapshot_replaces_the_one_before_and_survives() {
     for (offset, state) in [(3, vec![1]), (9, vec![2, 3])] {
         let snapshot = Snapshot { offset: Offset(offset), state };
         tokio::task::block_in_place(|| {
-            opened.0.commit(Partition(0), Commit { findings: Vec::new(), snapshot: Some(snapshot) })
+            opened.0.commit(Partition(0), Commit { snapshot: Some(snapshot), ..Commit::default() })
         })
         .unwrap();
     }
@@ -146,7 +146,7 @@ async fn retention_deletes_only_what_a_snapshot_has_seen() {
         retention::apply(store, &fixture.config, later).unwrap();
         assert_eq!(left(), 3, "no snapshot yet");
         let snapshot = Snapshot { offset: Offset(2), state: Vec::new() };
-        log.commit(Partition(0), Commit { findings: Vec::new(), snapshot: Some(snapshot) }).unwrap();
+        log.commit(Partition(0), Commit { snapshot: Some(snapshot), ..Commit::default() }).unwrap();
         retention::apply(store, &fixture.config, Timestamp(1_700_000_000_000 + 86_400_000)).unwrap();
         assert_eq!(left(), 3, "too young");
         retention::apply(store, &fixture.config, later).unwrap();
@@ -179,7 +179,7 @@ async fn a_log_that_is_too_big_refuses_what_is_unseen_shrinks_once_it_is_seen_an
         let before = used(store) * 4096;
         assert!(before > 2 << 20, "{before}");
         let snapshot = Snapshot { offset: log.head(Partition(0)), state: Vec::new() };
-        log.commit(Partition(0), Commit { findings: Vec::new(), snapshot: Some(snapshot) }).unwrap();
+        log.commit(Partition(0), Commit { snapshot: Some(snapshot), ..Commit::default() }).unwrap();
         fixture.clock.set(Timestamp(1_700_000_001_000));
         retention::apply(store, &fixture.config, fixture.clock.now()).unwrap();
         let after = used(store) * 4096;

@@ -52,13 +52,20 @@ pub struct Roles {
 pub(super) struct Use {
     read: bool,
     write: bool,
+    /// When an account is forgotten; a start does without.
+    delete: bool,
 }
 
 impl Use {
-    /// The operations that an ACL has to allow for it.
+    /// The operations that an ACL has to allow for it, or nothing starts.
     pub(super) fn operations(self) -> Vec<&'static str> {
         let all = [(true, "Describe"), (self.read, "Read"), (self.write, "Write")];
         all.into_iter().filter_map(|(needed, operation)| needed.then_some(operation)).collect()
+    }
+
+    /// The same, and what forgetting an account takes.
+    fn all_operations(self) -> Vec<&'static str> {
+        self.operations().into_iter().chain(self.delete.then_some("Delete")).collect()
     }
 }
 
@@ -74,11 +81,11 @@ impl Roles {
     fn uses(self, topics: &Topics) -> Vec<(&str, Use)> {
         let Self { receives, detects, delivers } = self;
         let uses = [
-            (&topics.events, Use { read: detects, write: receives || detects }),
-            (&topics.state, Use { read: detects, write: detects }),
-            (&topics.findings, Use { read: delivers, write: detects }),
-            (&topics.dead_letters, Use { read: false, write: detects || delivers }),
-            (&topics.aliases, Use { read: receives, write: receives }),
+            (&topics.events, Use { read: detects, write: receives || detects, delete: detects }),
+            (&topics.state, Use { read: detects, write: detects, delete: detects }),
+            (&topics.findings, Use { read: delivers, write: detects, delete: delivers }),
+            (&topics.dead_letters, Use { read: false, write: detects || delivers, delete: false }),
+            (&topics.aliases, Use { read: receives, write: receives, delete: false }),
         ];
         uses.into_iter().filter(|(_, of)| of.read || of.write).map(|(topic, of)| (topic.as_str(), of)).collect()
     }
@@ -89,7 +96,7 @@ impl Roles {
         for (topic, of) in self.uses(topics) {
             grouped.entry(of).or_default().push(topic);
         }
-        grouped.into_iter().rev().map(|(of, names)| (of.operations(), names)).collect()
+        grouped.into_iter().rev().map(|(of, names)| (of.all_operations(), names)).collect()
     }
 
     /// The group it is a member of, where it is one role.

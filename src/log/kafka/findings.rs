@@ -4,7 +4,7 @@
 //! trace, everywhere. Until then the topic holds it: the disk of the process that delivers may be lost. A partition that
 //! goes to another process takes what is not delivered with it, so that a finding's revisions are not sent by two.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,12 +15,14 @@ use uuid::Uuid;
 use super::config::Config;
 use super::consume::{Shares, begin};
 use super::dead_letters::DeadLetters;
+use super::erasure::{self, Shears};
 use super::group::{Feed, FeedEnd, Group, Owner, Raw, feed};
 use super::health::Health;
 use super::seat::locked;
 use super::{Parts, client_fault};
 use crate::clock::Stopwatch;
 use crate::finding::Finding;
+use crate::log::Erasure;
 
 /// Revisions taken and not yet delivered: a sink that is down for a night leaves the rest in the topic.
 const MAX_UNSETTLED: usize = 10_000;
@@ -48,6 +50,12 @@ pub trait Intake: Send + 'static {
     /// Why it cannot be said now.
     fn unsettled(&mut self, revisions: &[Uuid]) -> Result<HashSet<Uuid>, String>;
 
+    /// Accounts are to be forgotten in all that was taken. Asked twice is done once.
+    ///
+    /// # Errors
+    /// Why not now; it is asked again.
+    fn forget(&mut self, erasures: &[Erasure]) -> Result<(), String>;
+
     /// Somebody else delivers these from now on.
     ///
     /// # Errors
@@ -55,8 +63,21 @@ pub trait Intake: Send + 'static {
     fn give_up(&mut self, revisions: &[Uuid]) -> Result<(), String>;
 }
 
-/// What was taken of a partition and is not committed: offset and revision, in order.
-type Open = VecDeque<(i64, Option<Uuid>)>;
+/// What was taken of a partition and is not committed, in order.
+#[derive(Default)]
+struct Open {
+    /// Offset and revision.
+    taken: VecDeque<(i64, Option<Uuid>)>,
+    /// The place of the last account that is to be forgotten: what lies before it is cut off once it is delivered.
+    forgotten_at: Option<i64>,
+}
+
+/// A record of the topic.
+enum Taken {
+    Finding(Box<Finding>),
+    Erasure(Erasure),
+    Unreadable,
+}
 
 /// What the thread that takes findings and the one that is told of rebalances share.
 struct Ledger {
@@ -79,6 +100,7 @@ struct Carrier {
     feed: Feed,
     end: FeedEnd,
     dead: DeadLetters,
+    shears: Shears,
     stop: CancellationToken,
 }
 
@@ -108,6 +130,7 @@ impl Deliveries {
             feed,
             end,
             dead: dead.clone(),
+            shears: Shears::new(parts.clients.clone()),
             stop: stop.clone(),
         };
         let thread = std::thread::Builder::new()
@@ -140,7 +163,7 @@ impl Owner for Seating {
             self.0.settle(*partition);
             let mut intake = locked(&self.0.intake);
             let open = locked(&self.0.shares).revoked(*partition).unwrap_or_default();
-            let revisions: Vec<Uuid> = open.into_iter().filter_map(|(_, revision)| revision).collect();
+            let revisions: Vec<Uuid> = open.taken.into_iter().filter_map(|(_, revision)| revision).collect();
             if let Err(error) = intake.give_up(&revisions) {
                 // They are delivered twice then, under the same ids.
                 tracing::warn!(%error, "findings that go to another process could not be taken back");
@@ -154,7 +177,7 @@ impl Ledger {
     fn settle(&self, partition: i32) {
         let mut intake = locked(&self.intake);
         let revisions: Vec<Uuid> = match locked(&self.shares).open.get(&partition) {
-            Some(open) if !open.is_empty() => open.iter().filter_map(|(_, revision)| *revision).collect(),
+            Some(open) if !open.taken.is_empty() => open.taken.iter().filter_map(|(_, revision)| *revision).collect(),
             _ => return,
         };
         let unsettled = match intake.unsettled(&revisions) {
@@ -167,8 +190,8 @@ impl Ledger {
         let mut next = None;
         if let Some(open) = locked(&self.shares).open.get_mut(&partition) {
             let is_settled = |revision: &Option<Uuid>| revision.is_none_or(|revision| !unsettled.contains(&revision));
-            while open.front().is_some_and(|(_, revision)| is_settled(revision)) {
-                next = open.pop_front().map(|(offset, _)| offset + 1);
+            while open.taken.front().is_some_and(|(_, revision)| is_settled(revision)) {
+                next = open.taken.pop_front().map(|(offset, _)| offset + 1);
             }
         }
         if let (Some(next), Some(group)) = (next, self.group.get())
@@ -185,7 +208,7 @@ impl Carrier {
         while !self.stop.is_cancelled() {
             let Ledger { group, shares, .. } = &*self.ledger;
             begin(group.wait(), shares, &self.feed, &self.end, |batch| self.take(batch));
-            let open: usize = locked(&self.ledger.shares).open.values().map(VecDeque::len).sum();
+            let open: usize = locked(&self.ledger.shares).open.values().map(|open| open.taken.len()).sum();
             if open >= MAX_UNSETTLED {
                 std::thread::sleep(LOOK);
             } else if let Ok(batch) = self.feed.recv_timeout(LOOK) {
@@ -195,6 +218,7 @@ impl Carrier {
                 let partitions: Vec<i32> = locked(&self.ledger.shares).open.keys().copied().collect();
                 for partition in partitions {
                     self.ledger.settle(partition);
+                    self.cut(partition);
                 }
                 since_look = Stopwatch::start();
             }
@@ -204,11 +228,15 @@ impl Carrier {
     fn take(&self, batch: Vec<Raw>) {
         let mut taken = Vec::with_capacity(batch.len());
         for raw in batch {
-            let finding = serde_json::from_slice::<Finding>(raw.value.as_deref().unwrap_or_default()).ok();
-            if finding.is_none() {
-                self.dead.put(&self.topic, &raw, "unreadable", "it is no finding that this version knows");
-            }
-            taken.push((raw.partition, raw.offset, finding));
+            let read = match (erasure::decode(&raw), serde_json::from_slice(raw.value.as_deref().unwrap_or_default())) {
+                (Some(erasure), _) => Taken::Erasure(erasure),
+                (None, Ok(finding)) => Taken::Finding(Box::new(finding)),
+                (None, Err(_)) => {
+                    self.dead.put(&self.topic, &raw, "unreadable", "it is no finding that this version knows");
+                    Taken::Unreadable
+                }
+            };
+            taken.push((raw.partition, raw.offset, read));
         }
         while let Err(error) = self.enter(&mut taken) {
             tracing::warn!(error, "findings wait: they cannot be put into the outbox");
@@ -220,21 +248,52 @@ impl Carrier {
     }
 
     /// Into the outbox first: what is open and does not wait there counts as delivered.
-    fn enter(&self, taken: &mut Vec<(i32, i64, Option<Finding>)>) -> Result<(), String> {
+    fn enter(&self, taken: &mut Vec<(i32, i64, Taken)>) -> Result<(), String> {
         let mut intake = locked(&self.ledger.intake);
         {
             let shares = locked(&self.ledger.shares);
             // A partition that has gone meanwhile is somebody else's.
             taken.retain(|(partition, ..)| shares.open.contains_key(partition));
         }
-        let findings: Vec<Finding> = taken.iter().filter_map(|(.., finding)| finding.clone()).collect();
-        intake.take(&findings)?;
-        let mut shares = locked(&self.ledger.shares);
-        for (partition, offset, finding) in taken.drain(..) {
-            if let Some(open) = shares.open.get_mut(&partition) {
-                open.push_back((offset, finding.map(|finding| finding.revision_id)));
+        let (mut findings, mut erasures) = (Vec::new(), Vec::new());
+        for (.., read) in &*taken {
+            match read {
+                Taken::Finding(finding) => findings.push(Finding::clone(finding)),
+                Taken::Erasure(erasure) => erasures.push(erasure.clone()),
+                Taken::Unreadable => {}
             }
         }
+        intake.take(&findings)?;
+        // After the findings that may name them.
+        if !erasures.is_empty() {
+            intake.forget(&erasures)?;
+        }
+        let mut shares = locked(&self.ledger.shares);
+        for (partition, offset, read) in taken.drain(..) {
+            let Some(open) = shares.open.get_mut(&partition) else { continue };
+            let revision = if let Taken::Finding(finding) = &read { Some(finding.revision_id) } else { None };
+            if matches!(read, Taken::Erasure(_)) {
+                open.forgotten_at = Some(offset);
+            }
+            open.taken.push_back((offset, revision));
+        }
         Ok(())
+    }
+
+    /// Cuts off what was delivered, if an account was forgotten in it.
+    fn cut(&self, partition: i32) {
+        let due = |open: &Open| {
+            let settled = open.taken.front().map_or(i64::MAX, |(offset, _)| *offset);
+            open.forgotten_at.filter(|at| *at < settled)
+        };
+        let Some(at) = locked(&self.ledger.shares).open.get(&partition).and_then(due) else { return };
+        if let Err(error) = self.shears.cut(partition, &BTreeMap::from([(self.topic.as_str(), at + 1)])) {
+            tracing::warn!(partition, error, "findings that name a forgotten account are not deleted yet");
+            return;
+        }
+        if let Some(open) = locked(&self.ledger.shares).open.get_mut(&partition) {
+            // Another may have come since.
+            open.forgotten_at = open.forgotten_at.filter(|newest| *newest > at);
+        }
     }
 }

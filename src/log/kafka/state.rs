@@ -48,10 +48,20 @@ pub(super) struct Note {
     /// How many parts it has.
     parts: u32,
     /// Of the first and last part in the state topic.
-    first: i64,
+    pub(super) first: i64,
     last: i64,
     /// Of the event to read on from.
     pub(super) next: u64,
+    /// What lies before it names accounts that were forgotten, and has to be deleted.
+    #[serde(default)]
+    pub(super) uncut: bool,
+}
+
+impl Note {
+    /// The same, with what lies before it still to be deleted, or not.
+    pub(super) const fn with_uncut(self, uncut: bool) -> Self {
+        Self { uncut, ..self }
+    }
 }
 
 /// What each part says of its snapshot.
@@ -97,7 +107,7 @@ impl States {
             headers,
         });
         let Placed { first, last } = producer.append_blocking(messages).map_err(unavailable)?;
-        Ok(Note { id, parts: count, first, last, next: snapshot.offset.0 })
+        Ok(Note { id, parts: count, first, last, next: snapshot.offset.0, uncut: false })
     }
 
     /// Deletes a snapshot that a newer one has replaced. Blocks the calling thread.
@@ -129,8 +139,8 @@ impl States {
             && note.last < high
         {
             let found = self.scan(&consumer, partition, note.first, note.last + 1)?;
-            if let Some(found) = found.filter(|(found, _)| found.id == note.id) {
-                return Ok(Some(found));
+            if let Some((_, snapshot)) = found.filter(|(found, _)| found.id == note.id) {
+                return Ok(Some((note, snapshot)));
             }
         }
         if noted.is_some() {
@@ -221,7 +231,7 @@ impl Found {
         // The same place in the log twice: the later one was written by whoever came later.
         if self.best.as_ref().is_none_or(|(note, _)| note.next <= part_of.next) {
             let (first, last) = (parts.first, parts.last);
-            let note = Note { id: part_of.id, parts: part_of.parts, first, last, next: part_of.next };
+            let note = Note { id: part_of.id, parts: part_of.parts, first, last, next: part_of.next, uncut: false };
             self.best = Some((note, parts));
         }
         Ok(())

@@ -70,7 +70,10 @@ impl Topics {
                 // That of the events: a partition's snapshots lie in the partition of the same number.
                 partitions: config.partitions,
                 settings: [
-                    ("cleanup.policy", "compact"),
+                    // Nothing is too old; but only where `delete` stands may snapshots be deleted that name an account
+                    // that was forgotten.
+                    ("cleanup.policy", "compact,delete"),
+                    ("retention.ms", "-1"),
                     ("min.cleanable.dirty.ratio", "0.1"),
                     ("segment.bytes", "67108864"),
                     ("delete.retention.ms", "3600000"),
@@ -207,17 +210,17 @@ mod tests {
         let text = commands(&config);
         for needle in [
             "--bootstrap-server b1:9092,b2:9092 --create --if-not-exists --topic t.events.v1 --partitions 12 --replication-factor 3",
-            "--topic t.state.v1 --partitions 12 --replication-factor 3 --config cleanup.policy=compact",
+            "--topic t.state.v1 --partitions 12 --replication-factor 3 --config cleanup.policy=compact,delete",
             "--config min.insync.replicas=2",
             "--topic t.findings.v1",
             "--topic t.events.dlq.v1 --partitions 1",
             "--topic t.aliases.v1 --partitions 12 --replication-factor 3 --config cleanup.policy=compact",
             "User:receive --operation Describe --operation Read --operation Write --topic t.aliases.v1\n",
             "User:receive --operation Describe --operation Write --topic t.events.v1\n",
-            "User:detect --operation Describe --operation Read --operation Write --topic t.events.v1 --topic t.state.v1\n",
+            "User:detect --operation Describe --operation Read --operation Write --operation Delete --topic t.events.v1 --topic t.state.v1\n",
             "User:detect --operation Describe --operation Write --topic t.findings.v1 --topic t.events.dlq.v1\n",
             "User:detect --operation Read --group authspike-detect\n",
-            "User:deliver --operation Describe --operation Read --topic t.findings.v1\n",
+            "User:deliver --operation Describe --operation Read --operation Delete --topic t.findings.v1\n",
             "User:deliver --operation Describe --operation Write --topic t.events.dlq.v1\n",
             "User:deliver --operation Read --group authspike-deliver\n",
         ] {

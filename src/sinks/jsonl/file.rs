@@ -59,6 +59,22 @@ pub(super) fn rotate(path: &Path, keep: u32) -> std::io::Result<()> {
     sync_directory(path)
 }
 
+/// The file and those that were moved aside, whatever is kept of them by now.
+pub(super) fn all(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(vec![path.to_owned()]) };
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(directory_of(path))? {
+        let entry = entry?;
+        let found = entry.file_name();
+        let rest = found.to_str().and_then(|found| found.strip_prefix(name));
+        let is_numbered = |rest: &str| rest.strip_prefix('.').is_some_and(|rest| rest.parse::<u32>().is_ok());
+        if rest.is_some_and(|rest| rest.is_empty() || is_numbered(rest)) && entry.file_type()?.is_file() {
+            all.push(entry.path());
+        }
+    }
+    Ok(all)
+}
+
 fn rename_if_there(from: &Path, to: &Path) -> std::io::Result<()> {
     match std::fs::rename(from, to) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -67,20 +83,28 @@ fn rename_if_there(from: &Path, to: &Path) -> std::io::Result<()> {
 }
 
 fn numbered(path: &Path, number: u32) -> PathBuf {
+    beside(path, &number.to_string())
+}
+
+/// `path`, a full stop and `what`.
+pub(super) fn beside(path: &Path, what: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
+    name.push(format!(".{what}"));
     name.into()
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A new name is durable once its directory is.
 #[cfg(unix)]
-fn sync_directory(path: &Path) -> std::io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
+pub(super) fn sync_directory(path: &Path) -> std::io::Result<()> {
+    File::open(directory_of(path))?.sync_all()
 }
 
 #[cfg(not(unix))]
-fn sync_directory(_: &Path) -> std::io::Result<()> {
+pub(super) fn sync_directory(_: &Path) -> std::io::Result<()> {
     Ok(())
 }
 

@@ -108,6 +108,19 @@ impl Fleet {
         Instance::start_as(data_dir, &[("AUTHSPIKE_IDENTIFIER_KEY", IDENTIFIER_KEY)], &arguments)
     }
 
+    /// The same with an admin token.
+    pub fn launch_with_token(&self, roles: &[&str], token: &str) -> Instance {
+        let data_dir = self.folder.path().join(self.started.get().to_string());
+        self.started.set(self.started.get() + 1);
+        let config = self.config().display().to_string();
+        let mut arguments = vec!["--config", &config];
+        for role in roles {
+            arguments.extend(["--role", role]);
+        }
+        let variables = [("AUTHSPIKE_IDENTIFIER_KEY", IDENTIFIER_KEY), ("AUTHSPIKE_ADMIN_TOKEN", token)];
+        Instance::start_as(&data_dir, &variables, &arguments)
+    }
+
     /// Everything in one of the topics.
     pub fn read(&self, suffix: &str) -> Vec<Lying> {
         read_topic(&self.properties, &self.topic(suffix)).unwrap()
