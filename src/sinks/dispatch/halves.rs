@@ -53,6 +53,11 @@ impl Halves {
         (Self(if part.keys.is_empty() { Vec::new() } else { vec![part] }), unreadable)
     }
 
+    /// Everything in it.
+    pub(super) fn entries(&self) -> Vec<i64> {
+        self.0.iter().flat_map(|part| part.keys.iter().map(|key| key.entry)).collect()
+    }
+
     /// The next part.
     pub(super) fn next(&mut self) -> Option<Part> {
         self.0.pop()

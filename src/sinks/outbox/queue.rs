@@ -13,8 +13,9 @@ use crate::sinks::standing::{MAX_AHEAD_MILLIS, Standing};
 
 use super::{Outcome, brief};
 
-/// Bodies read at one time: what a round holds in memory, together with the requests made of it.
-const MAX_BATCH_BYTES: usize = 16 << 20;
+/// Bodies read at one time: what a batch holds in memory, together with the requests made of it. Five hundred ordinary
+/// findings have one megabyte.
+const MAX_BATCH_BYTES: usize = 4 << 20;
 
 /// A delivery that should be tried now.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,11 +50,21 @@ const IS_FIRST: &str = "NOT EXISTS (SELECT 1 FROM outbox_delivery AS earlier
     WHERE earlier.sink = d.sink AND earlier.state = 'pending'
       AND earlier.finding_id = d.finding_id AND earlier.revision < d.revision)";
 
-pub(super) fn due(connection: &Connection, sink: &str, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<Due>> {
+/// What is due but for the entries `on_the_way`.
+pub(super) fn due(
+    connection: &Connection,
+    sink: &str,
+    now: Timestamp,
+    limit: usize,
+    on_the_way: &[i64],
+) -> rusqlite::Result<Vec<Due>> {
+    let on_the_way =
+        serde_json::to_string(on_the_way).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     let mut select = connection.prepare_cached(&format!(
         "SELECT d.entry, r.revision_id, d.attempts, r.body
          FROM outbox_delivery AS d JOIN outbox_revision AS r USING (entry)
          WHERE d.sink = :sink AND d.state = 'pending'
+           AND d.entry NOT IN (SELECT value FROM json_each(:on_the_way))
            AND (d.next_at <= :now OR d.next_at > :ahead) AND {IS_FIRST}
          ORDER BY d.next_at, d.entry LIMIT :limit"
     ))?;
@@ -62,6 +73,7 @@ pub(super) fn due(connection: &Connection, sink: &str, now: Timestamp, limit: us
         ":now": now.0,
         ":ahead": now.plus_millis(MAX_AHEAD_MILLIS).0,
         ":limit": i64::try_from(limit).unwrap_or(i64::MAX),
+        ":on_the_way": on_the_way,
     })?;
     let (mut due, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
@@ -74,6 +86,15 @@ pub(super) fn due(connection: &Connection, sink: &str, now: Timestamp, limit: us
         due.push(Due { entry: row.get(0)?, revision_id: id(row, 1)?, attempts: row.get(2)?, finding });
     }
     Ok(due)
+}
+
+/// How many deliveries wait for `sink`.
+pub(super) fn pending(connection: &Connection, sink: &str) -> rusqlite::Result<usize> {
+    let pending = connection
+        .prepare_cached("SELECT pending FROM outbox_sink WHERE sink = ?1")?
+        .query_row([sink], |row| row.get::<_, i64>(0))
+        .optional()?;
+    Ok(pending.map_or(0, |pending| usize::try_from(pending).unwrap_or(0)))
 }
 
 pub(super) fn record(tx: &Transaction<'_>, sink: &str, outcomes: &[Outcome], now: Timestamp) -> rusqlite::Result<()> {

@@ -35,7 +35,7 @@ impl Database {
 
     /// `(finding, revision)` of what is due.
     fn due(&self, sink: &str, now: Timestamp) -> Vec<(u128, u32)> {
-        let due = queue::due(&self.0, sink, now, 100).unwrap();
+        let due = queue::due(&self.0, sink, now, 100, &[]).unwrap();
         due.into_iter()
             .map(|due| due.finding.unwrap())
             .map(|found| (found.finding_id.as_u128(), found.revision))
@@ -150,7 +150,7 @@ fn a_body_that_cannot_be_read_says_so_instead_of_stopping_the_queue() {
     // JSON has no infinity: it is written as null and does not come back.
     broken.evidence.peak.ratio = f64::INFINITY;
     database.put(&[broken.clone(), revision(2, 1)], NOW);
-    let due = queue::due(&database.0, "a", NOW, 100).unwrap();
+    let due = queue::due(&database.0, "a", NOW, 100, &[]).unwrap();
     assert_eq!(due.len(), 2);
     assert_eq!(due[0].revision_id, broken.revision_id);
     assert!(due[0].finding.as_ref().unwrap_err().contains("cannot be read"));
@@ -319,7 +319,7 @@ proptest! {
             expected.extend((1..=number).map(|number| (finding, number)));
             database.put(&made, now);
             now = now.plus_millis(1);
-            for due in queue::due(&database.0, "a", now, 2).unwrap() {
+            for due in queue::due(&database.0, "a", now, 2, &[]).unwrap() {
                 let found = due.finding.unwrap();
                 if answers.next().unwrap_or(true) {
                     arrived.push((found.finding_id.as_u128(), found.revision));
@@ -331,7 +331,7 @@ proptest! {
         }
         for _ in 0..100 {
             now = now.plus_millis(10);
-            for due in queue::due(&database.0, "a", now, 2).unwrap() {
+            for due in queue::due(&database.0, "a", now, 2, &[]).unwrap() {
                 let found = due.finding.unwrap();
                 arrived.push((found.finding_id.as_u128(), found.revision));
                 database.settle("a", &found, Delivery::Accepted, now, now);
