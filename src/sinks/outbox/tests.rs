@@ -346,9 +346,15 @@ proptest! {
     }
 }
 
+/// How long this thread has had a processor, which is the same however busy the machine is.
+fn worked() -> std::time::Duration {
+    let said = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    std::time::Duration::from_nanos(said.split(' ').next().unwrap().parse().unwrap())
+}
+
 /// Not a benchmark, a guard: statements that miss their index would stop the whole program once a receiver is down.
 #[test]
-fn a_full_outbox_is_handled_in_a_fraction_of_a_second() {
+fn a_full_outbox_is_handled_with_a_fraction_of_a_second_of_work() {
     let mut database = Database::new();
     database.write(|tx| {
         // Ten thousand findings of ten revisions each.
@@ -366,11 +372,10 @@ fn a_full_outbox_is_handled_in_a_fraction_of_a_second() {
             params![NOW.0],
         )
     });
-    let watch = crate::clock::Stopwatch::start();
-    let mut lap = std::time::Duration::ZERO;
+    let mut before = worked();
     let mut step = |what: &str| {
-        let took = watch.elapsed().saturating_sub(lap);
-        lap = watch.elapsed();
+        let took = worked().saturating_sub(before);
+        before = worked();
         println!("{what}: {took:?}");
         // At most half a second here; minutes without the indices.
         assert!(took < std::time::Duration::from_secs(2), "{what}: {took:?}");
