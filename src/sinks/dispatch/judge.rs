@@ -78,14 +78,14 @@ fn is_settled(outcome: &Outcome) -> bool {
     matches!(outcome.delivery, Delivery::Accepted | Delivery::Refused(_))
 }
 
-fn is_refused(outcome: &&Outcome) -> bool {
+fn is_refused(outcome: &Outcome) -> bool {
     matches!(outcome.delivery, Delivery::Refused(_))
 }
 
 /// Turns refusals that are about the sink into what keeps the finding; whether there were any.
 fn keep_refused(outcomes: &mut [Outcome], standing: &mut Standing) -> bool {
     if let Some(last) = outcomes.iter().rposition(|outcome| outcome.delivery == Delivery::Accepted) {
-        let since = outcomes.iter().skip(last).filter(is_refused).count();
+        let since = outcomes.iter().skip(last).filter(|outcome| is_refused(outcome)).count();
         standing.refusals = u32::try_from(since).unwrap_or(u32::MAX);
         return false;
     }
@@ -104,7 +104,7 @@ fn keep_refused(outcomes: &mut [Outcome], standing: &mut Standing) -> bool {
 }
 
 fn report_refused(name: &str, outcomes: &[Outcome]) {
-    let mut refused = outcomes.iter().filter(is_refused);
+    let mut refused = outcomes.iter().filter(|outcome| is_refused(outcome));
     if let Some(reason) = refused.next().and_then(|outcome| outcome.delivery.reason()) {
         let findings = 1 + refused.count();
         tracing::error!(sink = name, findings, reason, "refused for good (see the dead letters)");
@@ -120,7 +120,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_716_883_500_000);
 
     fn outcomes(deliveries: impl IntoIterator<Item = Delivery>) -> Vec<Outcome> {
-        deliveries.into_iter().enumerate().map(|(entry, one)| Outcome::new(entry as i64, 0, one)).collect()
+        (0..).zip(deliveries).map(|(entry, one)| Outcome::new(entry, 0, one)).collect()
     }
 
     fn refused(count: usize) -> Vec<Outcome> {

@@ -58,8 +58,6 @@ pub(super) fn due(
     limit: usize,
     on_the_way: &[i64],
 ) -> rusqlite::Result<Vec<Due>> {
-    let on_the_way =
-        serde_json::to_string(on_the_way).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     let mut select = connection.prepare_cached(&format!(
         "SELECT d.entry, r.revision_id, d.attempts, r.body
          FROM outbox_delivery AS d JOIN outbox_revision AS r USING (entry)
@@ -73,7 +71,7 @@ pub(super) fn due(
         ":now": now.0,
         ":ahead": now.plus_millis(MAX_AHEAD_MILLIS).0,
         ":limit": i64::try_from(limit).unwrap_or(i64::MAX),
-        ":on_the_way": on_the_way,
+        ":on_the_way": json(on_the_way)?,
     })?;
     let (mut due, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
@@ -98,35 +96,47 @@ pub(super) fn pending(connection: &Connection, sink: &str) -> rusqlite::Result<u
 }
 
 pub(super) fn record(tx: &Transaction<'_>, sink: &str, outcomes: &[Outcome], now: Timestamp) -> rusqlite::Result<()> {
+    let accepted: Vec<i64> = outcomes
+        .iter()
+        .filter_map(|outcome| (outcome.delivery == Delivery::Accepted).then_some(outcome.entry))
+        .collect();
+    // Nearly all of them as a rule: in one statement, which is a third less work than one for each.
+    tx.prepare_cached(
+        "UPDATE outbox_delivery
+         SET state = 'delivered', attempts = attempts + 1, settled_at = ?3, last_error = NULL
+         WHERE sink = ?1 AND state <> 'delivered' AND entry IN (SELECT value FROM json_each(?2))",
+    )?
+    .execute(params![sink, json(&accepted)?, now.0])?;
     for Outcome { entry, delivery, next_at, .. } in outcomes {
         match delivery {
-            Delivery::Accepted => tx
-                .prepare_cached(
-                    "UPDATE outbox_delivery
-                     SET state = 'delivered', attempts = attempts + 1, settled_at = ?3, last_error = NULL
-                     WHERE sink = ?1 AND entry = ?2 AND state <> 'delivered'",
-                )?
-                .execute(params![sink, entry, now.0])?,
-            Delivery::Refused(reason) => tx
-                .prepare_cached(
+            Delivery::Accepted => {}
+            Delivery::Refused(reason) => {
+                tx.prepare_cached(
                     "UPDATE outbox_delivery
                      SET state = 'dead', attempts = attempts + 1, settled_at = ?3, last_error = ?4
                      WHERE sink = ?1 AND entry = ?2 AND state = 'pending'",
                 )?
-                .execute(params![sink, entry, now.0, brief(reason)])?,
+                .execute(params![sink, entry, now.0, brief(reason)])?;
+            }
             Delivery::Retry { reason, .. }
             | Delivery::Blocked(reason)
             | Delivery::Split(reason)
-            | Delivery::Bisect(reason) => tx
-                .prepare_cached(
+            | Delivery::Bisect(reason) => {
+                tx.prepare_cached(
                     "UPDATE outbox_delivery
                      SET attempts = attempts + 1, next_at = coalesce(?3, next_at), last_error = ?4
                      WHERE sink = ?1 AND entry = ?2 AND state = 'pending'",
                 )?
-                .execute(params![sink, entry, next_at.map(|at| at.0), brief(reason)])?,
-        };
+                .execute(params![sink, entry, next_at.map(|at| at.0), brief(reason)])?;
+            }
+        }
     }
     Ok(())
+}
+
+/// Rows as a parameter of `json_each`.
+fn json(entries: &[i64]) -> rusqlite::Result<String> {
+    serde_json::to_string(entries).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
 /// Makes due what waits alone.
