@@ -90,25 +90,25 @@ impl Receiver {
 
     fn converse(&self, mut stream: TcpStream) {
         stream.set_nodelay(true).unwrap();
-        let (mut buffer, mut held) = (vec![0; 1 << 16], Vec::new());
+        let (mut buffer, mut arrived) = (vec![0; 1 << 16], Vec::new());
         loop {
-            let Some(head) = held.windows(4).position(|four| four == b"\r\n\r\n") else {
+            let Some(head) = arrived.windows(4).position(|four| four == b"\r\n\r\n") else {
                 let Ok(read @ 1..) = stream.read(&mut buffer) else { return };
-                held.extend_from_slice(&buffer[..read]);
+                arrived.extend_from_slice(&buffer[..read]);
                 continue;
             };
-            let text = String::from_utf8_lossy(&held[..head]).into_owned();
+            let text = String::from_utf8_lossy(&arrived[..head]).into_owned();
             let header = |name: &str| {
                 let mut lines = text.lines().filter_map(|line| line.split_once(": "));
                 lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
             };
             let end = head + 4 + header("content-length").unwrap().parse::<usize>().unwrap();
-            while held.len() < end {
+            while arrived.len() < end {
                 let Ok(read @ 1..) = stream.read(&mut buffer) else { return };
-                held.extend_from_slice(&buffer[..read]);
+                arrived.extend_from_slice(&buffer[..read]);
             }
-            let body = held[head + 4..end].to_vec();
-            held.drain(..end);
+            let body = arrived[head + 4..end].to_vec();
+            arrived.drain(..end);
             let path = text.split(' ').nth(1).unwrap().to_owned();
             let kind = header("content-type").unwrap();
             let answer = self.answer(path, kind, body, header("content-encoding").is_some());
@@ -135,7 +135,7 @@ impl Receiver {
         if work == Work::ReadsFarAway {
             std::thread::sleep(FAR);
         }
-        let lines = plain.iter().filter(|byte| **byte == b'\n').count();
+        let lines = plain.split(|byte| *byte == b'\n').count() - 1;
         if let Some(kept) = self.kept.lock().unwrap().as_mut() {
             kept.push((path, kind, plain));
         }
