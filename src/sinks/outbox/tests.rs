@@ -94,6 +94,16 @@ fn revisions_of_a_finding_go_out_in_order_and_other_findings_overtake() {
 }
 
 #[test]
+fn what_is_on_its_way_is_not_sent_beside_itself_nor_is_its_next_revision() {
+    let mut database = Database::new();
+    database.put(&[revision(1, 1), revision(1, 2), revision(2, 1)], NOW);
+    let first = queue::due(&database.0, "a", NOW, 1, &[]).unwrap().remove(0);
+    let beside = queue::due(&database.0, "a", NOW, 100, &[first.entry]).unwrap();
+    let beside: Vec<Finding> = beside.into_iter().map(|due| due.finding.unwrap()).collect();
+    assert_eq!((first.finding.unwrap(), beside), (revision(1, 1), vec![revision(2, 1)]));
+}
+
+#[test]
 fn a_dead_revision_does_not_block_the_next() {
     let mut database = Database::new();
     let first = revision(1, 1);

@@ -213,6 +213,9 @@ async fn several_batches_are_on_their_way_in_order_and_one_to_a_receiver_in_trou
     }
     way.pass(Duration::ZERO, "the first to arrive", || faulty.taken().len() > 1500).await;
     assert_eq!(faulty.most_at_once(), 4, "max_in_flight");
+    let taken = faulty.taken();
+    let ids: BTreeSet<&String> = taken.iter().map(|one| &one.id).collect();
+    assert_eq!(ids.len(), taken.len(), "each is on its way once");
 
     faulty.set(Mode::Answer(429, "Retry-After: 600\r\n".into(), ""));
     way.pass(Duration::ZERO, "it to fail", || way.standing().0 == "failing").await;
