@@ -134,6 +134,8 @@ pub struct Outlet {
     pub redaction: Redaction,
     /// The sink itself.
     pub sink: Box<dyn Sink>,
+    /// The same sink again, once for each further request that may be on its way beside the first.
+    pub beside: Vec<Box<dyn Sink>>,
 }
 
 /// What the user can set. A sink's name here is its name in the outbox and in metrics.
@@ -266,6 +268,7 @@ fn build_those(config: &Config, parts: &Parts<'_>, wanted: impl Fn(&str) -> bool
         route: Route::ALL,
         redaction: Redaction::default(),
         sink: Box::new(sink),
+        beside: Vec::new(),
     };
     if config.stdout.enabled && wanted("stdout") {
         let sink = Threaded::spawn("stdout", stdout::Stdout::new(&config.stdout));
@@ -280,16 +283,19 @@ fn build_those(config: &Config, parts: &Parts<'_>, wanted: impl Fn(&str) -> bool
             .push(everything("jsonl", Threaded::spawn("jsonl", sink).map_err(|error| fault("thread".into(), error))?));
     }
     for section in config.splunk_hec.iter().filter(|section| wanted(&section.name)) {
-        outlets.push(outlet(section, splunk_hec::SplunkHec::new(section, parts.variables, parts.clock.clone()))?);
+        let sink = splunk_hec::SplunkHec::new(section, parts.variables, parts.clock.clone());
+        outlets.push(several(section, section.max_in_flight, sink)?);
     }
     for section in config.elastic.iter().filter(|section| wanted(&section.name)) {
-        outlets.push(outlet(section, elastic::Elastic::new(section, parts.variables, parts.clock.clone()))?);
+        let sink = elastic::Elastic::new(section, parts.variables, parts.clock.clone());
+        outlets.push(several(section, section.max_in_flight, sink)?);
     }
     for section in &config.syslog {
         outlets.push(outlet(section, syslog::Syslog::new(section))?);
     }
     for section in &config.webhook {
-        outlets.push(outlet(section, webhook::Webhook::new(section, parts.variables, parts.clock.clone()))?);
+        let sink = webhook::Webhook::new(section, parts.variables, parts.clock.clone());
+        outlets.push(several(section, section.in_flight(), sink)?);
     }
     for section in &config.alertmanager {
         outlets.push(outlet(section, alertmanager::Alertmanager::new(section, parts.variables, parts.clock.clone()))?);
@@ -307,9 +313,20 @@ fn build_those(config: &Config, parts: &Parts<'_>, wanted: impl Fn(&str) -> bool
 fn outlet(section: &dyn Section, sink: Result<impl Sink, String>) -> Result<Outlet, BuildError> {
     let (name, route, redaction) = (section.name().to_owned(), section.route(), section.redaction());
     match sink {
-        Ok(sink) => Ok(Outlet { name, route, redaction, sink: Box::new(sink) }),
+        Ok(sink) => Ok(Outlet { name, route, redaction, sink: Box::new(sink), beside: Vec::new() }),
         Err(what) => Err(BuildError { name, what }),
     }
+}
+
+/// The same for a sink with up to `in_flight` requests on their way.
+fn several(
+    section: &dyn Section,
+    in_flight: u8,
+    sink: Result<impl Sink + Clone, String>,
+) -> Result<Outlet, BuildError> {
+    let beside = |sink: &_| (1..in_flight).map(|_| Box::new(Clone::clone(sink)) as Box<dyn Sink>).collect();
+    let others = sink.as_ref().map(beside).unwrap_or_default();
+    Ok(Outlet { beside: others, ..outlet(section, sink)? })
 }
 
 #[cfg(test)]

@@ -453,6 +453,7 @@ impl Episode {
             within: self.narrow.within(&self.key).map(|within| within.to_string()),
             folded_total: self.folded,
             shapes: self.likelihoods(),
+            cut_from_bytes: None,
         }
     }
 }

@@ -51,6 +51,9 @@ pub struct Evidence {
     /// What else it could be: each likely shape and how well the numbers fit it, from 0 to 1, best first.
     #[serde(default)]
     pub shapes: Vec<Likelihood>,
+    /// Its lists were shortened on the way to one receiver, and so many bytes had the whole finding. Never kept.
+    #[serde(skip)]
+    pub cut_from_bytes: Option<usize>,
 }
 
 /// How well the numbers fit a shape.

@@ -1,7 +1,8 @@
 //! Takes what is due from the outbox to one sink, and writes down what became of it.
 //!
-//! Invariant: one task and one sink, so that a sink that hangs or fails delays nobody else. What a sink has taken is
-//! recorded before anything more is sent to it: a disk that cannot be written stops deliveries instead of repeating them.
+//! While one batch is on its way the next is read and sent, as many as the sink's `max_in_flight`; a sink in trouble gets one
+//! at a time. Invariant: one task for one sink, so that a sink that hangs or fails delays nobody else. What a sink has taken
+//! is recorded before the next batch is sent: a disk that cannot be written stops deliveries instead of repeating them.
 //!
 //! Not here: what is due (`sinks::outbox`), when a sink that fails is tried again (`sinks::standing`), and how findings are
 //! sent (the sinks).
@@ -12,21 +13,20 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Stopwatch};
-use crate::event::Timestamp;
-use crate::finding::Finding;
 use crate::metrics::OutboxMetrics;
 
+use super::Outlet;
 use super::outbox::{Bounds, Outbox, Outcome};
 use super::redact::Pseudonym;
-use super::standing::{OPEN_AFTER, Standing, State};
-use super::{Delivery, Outlet};
+use super::standing::{Standing, State};
 
+mod flights;
 mod halves;
+mod judge;
 
-use halves::Halves;
+use flights::{Flights, Landed};
+use judge::{Verdict, judge};
 
-/// No sink's own time-outs are longer; one that does not answer within this is hung.
-const MAX_DELIVERY: Duration = Duration::from_mins(1);
 /// The longest sleep: finds what a lost wake-up or a changed clock hid, what a person replayed, and keeps the metrics
 /// fresh.
 const MAX_SLEEP: Duration = Duration::from_secs(15);
@@ -51,161 +51,173 @@ pub struct Dispatch {
     pub pseudonym: Pseudonym,
 }
 
-/// What one round did.
-enum Round {
-    /// Nothing is due.
-    Idle,
-    /// Something was, and what became of it is recorded.
-    Settled,
-}
-
-/// What to wait for before the next round.
+/// Why no further batch was sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pause {
-    /// Nothing.
-    None,
-    /// The sink: it failed.
+    /// As many are on their way as may be.
+    Full,
+    /// The sink is to be left alone: it failed.
     Sink(Duration),
-    /// Something to send.
+    /// Nothing is due.
     Idle,
-    /// The store: it failed.
+    /// The store cannot be read or written.
     Store,
+}
+
+/// A [`Dispatch`] at work.
+struct Course {
+    name: String,
+    outbox: Outbox,
+    metrics: OutboxMetrics,
+    clock: Clock,
+    shutdown: CancellationToken,
+    standing: Standing,
+    /// As many as the sink takes when all is well.
+    most: usize,
+    flights: Flights,
 }
 
 impl Dispatch {
     /// Delivers until `shutdown`, then once more whatever is due, and returns. The caller bounds how long that may take:
     /// what is not recorded by then is delivered after the next start. `wake` changes when something was put in.
-    pub async fn run(mut self, mut wake: watch::Receiver<()>, shutdown: CancellationToken) {
-        let mut standing = self.restored(&shutdown).await;
+    pub async fn run(self, wake: watch::Receiver<()>, shutdown: CancellationToken) {
+        let Self { outlet, outbox, metrics, clock, pseudonym } = self;
+        let Outlet { name, redaction, sink, beside, .. } = outlet;
+        let standing = restored(&outbox, &name, &shutdown).await;
+        let mut sinks = beside;
+        sinks.push(sink);
+        let most = sinks.len();
+        let flights = Flights::over(sinks, redaction, pseudonym);
+        Course { name, outbox, metrics, clock, shutdown, standing, most, flights }.run(wake).await;
+    }
+}
+
+impl Course {
+    async fn run(mut self, mut wake: watch::Receiver<()>) {
         let mut published = Stopwatch::start();
-        while !shutdown.is_cancelled() {
+        loop {
             // Before looking: what is put in while this round runs wakes the next.
             wake.borrow_and_update();
-            let pause = match standing.allowance(self.clock.now()) {
-                Err(wait) => Pause::Sink(wait),
-                Ok(limit) => match self.round(&mut standing, limit, &shutdown).await {
-                    Some(Round::Settled) => Pause::None,
-                    Some(Round::Idle) => Pause::Idle,
-                    None => Pause::Store,
-                },
-            };
+            let is_last = self.shutdown.is_cancelled();
+            let pause = self.send().await;
+            if is_last && self.flights.is_empty() {
+                break;
+            }
             // A long backlog must be seen to shrink, and counting it takes time.
             let mut idle = MAX_SLEEP;
-            if pause == Pause::Idle || published.elapsed() > PUBLISH_INTERVAL {
-                idle = self.publish(&standing).await;
+            let is_idle = pause == Pause::Idle && self.flights.is_empty();
+            if is_idle || published.elapsed() > PUBLISH_INTERVAL {
+                let next = self.publish().await;
+                // What is on its way is due as well, until it is recorded.
+                idle = if is_idle { next } else { MAX_SLEEP };
                 published = Stopwatch::start();
             }
             let wait = match pause {
-                Pause::None => continue,
+                Pause::Full => MAX_SLEEP,
                 Pause::Sink(wait) => wait.min(MAX_SLEEP),
                 Pause::Idle => idle,
                 Pause::Store => STORE_PAUSE,
             };
             tokio::select! {
-                () = shutdown.cancelled() => {}
+                landed = self.flights.landed(), if !self.flights.is_empty() => {
+                    if self.settle(landed).await.is_none() {
+                        break;
+                    }
+                }
+                () = self.shutdown.cancelled(), if !is_last => {}
                 () = tokio::time::sleep(wait) => {}
-                () = woken(&mut wake), if pause != Pause::Store => {}
+                () = woken(&mut wake), if matches!(pause, Pause::Sink(_) | Pause::Idle) => {}
             }
         }
-        while let Ok(limit) = standing.allowance(self.clock.now())
-            && let Some(Round::Settled) = self.round(&mut standing, limit, &shutdown).await
-        {}
-        self.publish(&standing).await;
+        self.publish().await;
     }
 
-    /// How the sink stood when the process ended.
-    async fn restored(&mut self, shutdown: &CancellationToken) -> Standing {
+    /// Sends batches until one of the reasons not to.
+    async fn send(&mut self) -> Pause {
         loop {
-            match self.outbox.standing(&self.outlet.name).await {
-                Ok(standing) => return standing,
-                Err(error) => tracing::warn!(sink = self.outlet.name, %error, "the outbox cannot be read"),
+            let limit = match self.standing.allowance(self.clock.now()) {
+                Err(wait) => return Pause::Sink(wait),
+                Ok(limit) => limit,
+            };
+            if !self.flights.has_room(self.standing.together(self.most)) {
+                return Pause::Full;
             }
-            tokio::select! {
-                () = shutdown.cancelled() => return Standing::default(),
-                () = tokio::time::sleep(STORE_PAUSE) => {}
+            let due = self.outbox.due(&self.name, self.clock.now(), limit, &self.flights.entries()).await;
+            let due = match due {
+                Ok(due) if due.is_empty() => return Pause::Idle,
+                Ok(due) => due,
+                Err(error) => {
+                    tracing::warn!(sink = self.name, %error, "the outbox cannot be read");
+                    return Pause::Store;
+                }
+            };
+            let mut unreadable = self.flights.send(due, self.standing.troubles);
+            if !unreadable.is_empty() {
+                let verdict = judge(&self.name, &mut unreadable, &mut self.standing, false, self.clock.now());
+                if self.record(unreadable, verdict.recovered).await.is_none() {
+                    return Pause::Store;
+                }
             }
         }
     }
 
-    /// Delivers up to `limit` findings, in as many parts as it takes, and records each part; `None` when the store failed.
-    async fn round(&mut self, standing: &mut Standing, limit: usize, shutdown: &CancellationToken) -> Option<Round> {
-        let due = match self.outbox.due(&self.outlet.name, self.clock.now(), limit).await {
-            Ok(due) => due,
-            Err(error) => {
-                tracing::warn!(sink = self.outlet.name, %error, "the outbox cannot be read");
-                return None;
-            }
-        };
-        if due.is_empty() {
-            return Some(Round::Idle);
-        }
-        let (mut halves, unreadable) = Halves::of(due);
-        if !unreadable.is_empty() {
-            self.settle(unreadable, standing, shutdown).await?;
-        }
-        while let Some(part) = halves.next() {
-            let deliveries = self.send(part.findings()).await;
-            let outcomes = halves.sort(part, deliveries);
-            if outcomes.is_empty() {
-                continue;
-            }
-            if !self.settle(outcomes, standing, shutdown).await? {
-                // The rest would fare no better; it is still due.
-                break;
-            }
-        }
-        Some(Round::Settled)
-    }
-
-    /// One call of the sink, which answers for each finding or is answered for.
-    async fn send(&mut self, findings: &[Finding]) -> Vec<Delivery> {
-        let Outlet { redaction, sink, .. } = &mut self.outlet;
-        let redacted: Vec<Finding>;
-        let findings = if redaction.keeps_all() {
-            findings
-        } else {
-            redacted = findings.iter().map(|finding| redaction.apply(finding.clone(), &self.pseudonym)).collect();
-            &redacted
-        };
-        let (mut deliveries, missing) = match tokio::time::timeout(MAX_DELIVERY, sink.deliver(findings)).await {
-            Ok(deliveries) => (deliveries, "the sink gave no result for it"),
-            Err(_) => (Vec::new(), "the sink did not answer in time"),
-        };
-        deliveries.resize_with(findings.len(), || Delivery::retry(missing));
-        deliveries
-    }
-
-    /// Records `outcomes` and what they say of the sink; whether it took or refused any. `None` when that cannot be
-    /// recorded before the end.
-    async fn settle(
-        &mut self,
-        mut outcomes: Vec<Outcome>,
-        standing: &mut Standing,
-        shutdown: &CancellationToken,
-    ) -> Option<bool> {
-        let name = &self.outlet.name;
-        for outcome in &outcomes {
-            self.metrics.deliveries.with_label_values(&[name.as_str(), outcome.delivery.as_str()]).inc();
-        }
+    /// Records what became of the parts that `landed`, all at once, and sends what is left of their batches. `None` when
+    /// it cannot be recorded before the end.
+    async fn settle(&mut self, landed: Vec<Landed>) -> Option<()> {
         let now = self.clock.now();
-        let (verdict, recovered) = judge(name, &mut outcomes, standing, now);
-        while let Err(error) = self.outbox.record(name, &outcomes, standing, recovered, self.clock.now()).await {
-            tracing::warn!(sink = name, %error, "deliveries cannot be recorded: no more until they are");
-            if shutdown.is_cancelled() {
+        let (mut outcomes, mut recovered, mut flights) = (Vec::new(), false, Vec::new());
+        for Landed { mut flight, part, deliveries } in landed {
+            let mut of_part = flight.halves.sort(part, deliveries);
+            // A part that only has to be smaller says nothing.
+            let mut verdict = Verdict { go_on: true, recovered: false };
+            if !of_part.is_empty() {
+                let is_stale = flight.troubles != self.standing.troubles;
+                verdict = judge(&self.name, &mut of_part, &mut self.standing, is_stale, now);
+            }
+            recovered |= verdict.recovered;
+            outcomes.append(&mut of_part);
+            flights.push((flight, verdict.go_on));
+        }
+        self.record(outcomes, recovered).await?;
+        for (flight, go_on) in flights {
+            let is_stale = flight.troubles != self.standing.troubles;
+            if go_on && !is_stale && self.standing.allowance(now).is_ok() {
+                self.flights.send_next(flight);
+            } else {
+                // The rest would fare no better; it is still due.
+                self.flights.end(flight);
+            }
+        }
+        Some(())
+    }
+
+    /// Records `outcomes` and how the sink stands, however often it takes; `None` when it cannot be done before the end.
+    async fn record(&mut self, outcomes: Vec<Outcome>, recovered: bool) -> Option<()> {
+        if outcomes.is_empty() {
+            return Some(());
+        }
+        for outcome in &outcomes {
+            self.metrics.deliveries.with_label_values(&[self.name.as_str(), outcome.delivery.as_str()]).inc();
+        }
+        while let Err(error) =
+            self.outbox.record(&self.name, &outcomes, &self.standing, recovered, self.clock.now()).await
+        {
+            tracing::warn!(sink = self.name, %error, "deliveries cannot be recorded: no more until they are");
+            if self.shutdown.is_cancelled() {
                 return None;
             }
             tokio::select! {
                 // One more try, then the process ends; the ids tell the receiver that it has them already.
-                () = shutdown.cancelled() => {}
+                () = self.shutdown.cancelled() => {}
                 () = tokio::time::sleep(STORE_PAUSE) => {}
             }
         }
-        Some(verdict)
+        Some(())
     }
 
     /// Sets the gauges; returns how long nothing will be due, unless something is put in.
-    async fn publish(&mut self, standing: &Standing) -> Duration {
-        let name = self.outlet.name.as_str();
+    async fn publish(&mut self) -> Duration {
+        let name = self.name.as_str();
         let figures = match self.outbox.figures(name).await {
             Ok(figures) => figures,
             Err(error) => {
@@ -221,61 +233,25 @@ impl Dispatch {
         self.metrics.oldest_age_seconds.with_label_values(&[name]).set(age.as_secs_f64());
         self.metrics.dead_letters.with_label_values(&[name]).set(signed(figures.dead));
         for state in State::ALL {
-            let is = i64::from(state == standing.state);
+            let is = i64::from(state == self.standing.state);
             self.metrics.state.with_label_values(&[name, state.as_str()]).set(is);
         }
         figures.next_at.map_or(MAX_SLEEP, |next| millis(next.millis_since(now))).min(MAX_SLEEP)
     }
 }
 
-/// What `outcomes` say of the sink as a whole, and when those that were not taken are due again. Whether any was taken or
-/// refused, and whether that is so for the first time after failures.
-fn judge(name: &str, outcomes: &mut [Outcome], standing: &mut Standing, now: Timestamp) -> (bool, bool) {
-    let settled = |outcome: &Outcome| matches!(outcome.delivery, Delivery::Accepted | Delivery::Refused(_));
-    let (count, failed) = (outcomes.len(), outcomes.iter().filter(|outcome| !settled(outcome)).count());
-    if let Some(reason) = outcomes.iter().find_map(|outcome| match &outcome.delivery {
-        Delivery::Refused(reason) => Some(reason),
-        Delivery::Accepted
-        | Delivery::Retry { .. }
-        | Delivery::Blocked(_)
-        | Delivery::Split(_)
-        | Delivery::Bisect(_) => None,
-    }) {
-        let findings = outcomes.iter().filter(|outcome| matches!(outcome.delivery, Delivery::Refused(_))).count();
-        tracing::error!(sink = name, findings, reason, "refused for good (see the dead letters)");
-    }
-    if failed < count {
-        let recovered = standing.progressed();
-        if recovered {
-            tracing::info!(sink = name, "takes deliveries again");
+/// How the sink stood when the process ended.
+async fn restored(outbox: &Outbox, name: &str, shutdown: &CancellationToken) -> Standing {
+    loop {
+        match outbox.standing(name).await {
+            Ok(standing) => return standing,
+            Err(error) => tracing::warn!(sink = name, %error, "the outbox cannot be read"),
         }
-        // What failed alone waits alone, for as long as it has failed.
-        for outcome in outcomes.iter_mut().filter(|outcome| !settled(outcome)) {
-            outcome.wait_alone(now);
+        tokio::select! {
+            () = shutdown.cancelled() => return Standing::default(),
+            () = tokio::time::sleep(STORE_PAUSE) => {}
         }
-        if failed > 0 {
-            tracing::warn!(sink = name, findings = failed, "not delivered with the others, trying again");
-        }
-        return (true, recovered);
     }
-    // A single one that fails makes room for the next probe: it may be the one that is at fault.
-    if let [one] = outcomes {
-        one.wait_alone(now);
-    }
-    let blocked = outcomes.iter().find(|outcome| matches!(outcome.delivery, Delivery::Blocked(_)));
-    if let Some(reason) = blocked.and_then(|outcome| outcome.delivery.reason()) {
-        if standing.blocked(reason, now) {
-            tracing::error!(sink = name, reason, "blocked: everything is kept until this is repaired");
-        }
-        return (false, false);
-    }
-    let longest = outcomes.iter().filter_map(|outcome| outcome.delivery.after()).max();
-    let reason = outcomes.first().and_then(|outcome| outcome.delivery.reason()).unwrap_or_default();
-    standing.failed(reason, longest, now);
-    if standing.failures <= OPEN_AFTER {
-        tracing::warn!(sink = name, findings = count, reason, "not delivered, trying again");
-    }
-    (false, false)
 }
 
 /// Deletes what was settled long ago, now and then, until `shutdown`. One task for all sinks.

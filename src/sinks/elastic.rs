@@ -17,7 +17,7 @@ use super::format::ecs::{self, DataStream, Delivered};
 use super::format::moment;
 use super::http::batch::{Tally, runs};
 use super::http::{Client, Request, Url};
-use super::section::{SecretKeys, Section, section, shared_keys};
+use super::section::{MAX_IN_FLIGHT, SecretKeys, Section, in_flight_fault, section, shared_keys};
 use super::{Delivery, Sink};
 use crate::clock::Clock;
 use crate::finding::Finding;
@@ -53,6 +53,8 @@ section! {
         token_file: Option<PathBuf> = None,
         /// Whether requests are compressed.
         gzip: bool = true,
+        /// Requests that may be on their way at one time.
+        max_in_flight: u8 = MAX_IN_FLIGHT,
     }
 }
 
@@ -86,6 +88,7 @@ impl Section for Config {
 
     fn validate(&self) -> Vec<String> {
         let mut faults = self.http_faults();
+        faults.extend(in_flight_fault(self.max_in_flight));
         if self.data_stream().is_none() {
             faults.push("data_stream: must be type-dataset-namespace, of a-z, 0-9, '.', '_' and '-'".into());
         }
@@ -102,7 +105,7 @@ impl Section for Config {
 }
 
 /// How we say who we are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Authorization {
     Nobody,
     ApiKey(Credential),
@@ -137,7 +140,7 @@ impl Authorization {
 }
 
 /// The sink.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Elastic {
     config: Config,
     client: Client,

@@ -179,13 +179,27 @@ impl Outbox {
         Self(store)
     }
 
-    /// What `sink` should be sent at `now`, at most `limit`: of each finding the earliest pending revision, if it is due.
+    /// What `sink` should be sent at `now`, at most `limit`: of each finding the earliest pending revision, if it is due and
+    /// not among the entries `on_the_way`. While some are, nothing unless about `limit` more wait: a receiver that keeps up
+    /// gets one request after the other and not a swarm of small ones.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn due(&self, sink: &str, now: Timestamp, limit: usize) -> Result<Vec<Due>, StoreError> {
-        let sink = sink.to_owned();
-        self.read(move |connection| queue::due(connection, &sink, now, limit)).await
+    pub async fn due(
+        &self,
+        sink: &str,
+        now: Timestamp,
+        limit: usize,
+        on_the_way: &[i64],
+    ) -> Result<Vec<Due>, StoreError> {
+        let (sink, on_the_way) = (sink.to_owned(), on_the_way.to_vec());
+        self.read(move |connection| {
+            if !on_the_way.is_empty() && queue::pending(connection, &sink)? < on_the_way.len() + limit {
+                return Ok(Vec::new());
+            }
+            queue::due(connection, &sink, now, limit, &on_the_way)
+        })
+        .await
     }
 
     /// Records what became of deliveries to `sink` and how it stands: accepted and refused ones are settled, others stay.

@@ -75,6 +75,7 @@ fn evidence(now: Timestamp) -> Evidence {
         within: None,
         folded_total: 0,
         shapes: Vec::new(),
+        cut_from_bytes: None,
     }
 }
 

@@ -185,6 +185,18 @@ fn name_fault(name: &str) -> Option<String> {
     ["stdout", "jsonl"].contains(&name).then(|| "is taken by the sink that is always there".into())
 }
 
+/// Batches on their way to one receiver, unless its section says otherwise: while one is answered, one is being sent, one
+/// written and one read. More only help where an answer takes longer than all of that.
+pub(super) const MAX_IN_FLIGHT: u8 = 4;
+/// More connections than this look like an attack to a receiver, and what is on its way is held in memory.
+const MOST_IN_FLIGHT: u8 = 16;
+
+/// What is wrong with `max_in_flight`.
+pub(super) fn in_flight_fault(max_in_flight: u8) -> Option<String> {
+    let fits = (1..=MOST_IN_FLIGHT).contains(&max_in_flight);
+    (!fits).then(|| format!("max_in_flight: must be from 1 to {MOST_IN_FLIGHT}"))
+}
+
 /// Variables of ours are keys, secrets or faults; of these names, secrets.
 pub const SECRET_PREFIX: &str = "AUTHSPIKE_SECRET_";
 

@@ -18,7 +18,7 @@ use super::credential::{Credential, Variables};
 use super::format::Body;
 use super::http::batch::{Tally, runs};
 use super::http::{Answer, Client, Request, Url};
-use super::section::{SecretKeys, Section, section, shared_keys};
+use super::section::{MAX_IN_FLIGHT, SecretKeys, Section, in_flight_fault, section, shared_keys};
 use super::{Delivery, Sink};
 use crate::clock::{Clock, Stopwatch};
 use crate::finding::Finding;
@@ -57,6 +57,8 @@ section! {
         host: Option<String> = None,
         /// Whether requests are compressed.
         gzip: bool = true,
+        /// Requests that may be on their way at one time.
+        max_in_flight: u8 = MAX_IN_FLIGHT,
         /// Whether to wait until an indexer has written it; the token must have acknowledgement enabled.
         ack: bool = false,
         /// How long, in seconds.
@@ -80,6 +82,7 @@ impl Section for Config {
 
     fn validate(&self) -> Vec<String> {
         let mut faults = self.http_faults();
+        faults.extend(in_flight_fault(self.max_in_flight));
         if self.token_env.is_none() && self.token_file.is_none() {
             faults.push("token_env: must be set, or token_file: HEC takes nothing without a token".into());
         }
@@ -96,7 +99,7 @@ impl Section for Config {
 }
 
 /// The sink.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SplunkHec {
     config: Config,
     client: Client,

@@ -68,13 +68,27 @@ pub struct Standing {
     pub since: Option<Timestamp>,
     /// What was said last, while it is not [`State::Ok`].
     pub reason: Option<String>,
+    /// Findings refused in a row, with none taken between them.
+    pub refusals: u32,
+    /// How often it failed or was blocked since the process began: tells an answer to what was sent before the last time.
+    pub troubles: u64,
     /// Findings that are sent together.
     batch: usize,
 }
 
 impl Default for Standing {
     fn default() -> Self {
-        Self { state: State::Ok, failures: 0, next_at: None, since: None, reason: None, batch: MAX_BATCH }
+        let (refusals, troubles) = (0, 0);
+        Self {
+            state: State::Ok,
+            failures: 0,
+            next_at: None,
+            since: None,
+            reason: None,
+            refusals,
+            troubles,
+            batch: MAX_BATCH,
+        }
     }
 }
 
@@ -94,7 +108,7 @@ impl Standing {
             return Self::default();
         }
         let next_at = if state == State::Blocked { None } else { next_at };
-        Self { state, failures, next_at, since, reason, batch: 1 }
+        Self { state, failures, next_at, since, reason, batch: 1, ..Self::default() }
     }
 
     /// How many findings may be sent together at `now`.
@@ -109,11 +123,18 @@ impl Standing {
         Ok(if matches!(self.state, State::Open | State::Blocked) { 1 } else { self.batch })
     }
 
+    /// How many batches may be on their way at one time, of the `most` that are configured. One for a sink in trouble: a
+    /// single probe is what it gets; and one while it recovers, until it takes whole batches again.
+    #[must_use]
+    pub fn together(&self, most: usize) -> usize {
+        if self.state == State::Ok && self.batch == MAX_BATCH { most } else { 1 }
+    }
+
     /// The receiver took something, or said of something that it never will. Whether it had not before.
     pub fn progressed(&mut self) -> bool {
         let batch = self.batch.saturating_mul(2).min(MAX_BATCH);
         let recovered = self.state != State::Ok;
-        *self = Self { batch, ..Self::default() };
+        *self = Self { batch, refusals: self.refusals, troubles: self.troubles, ..Self::default() };
         recovered
     }
 
@@ -121,10 +142,19 @@ impl Standing {
     pub fn failed(&mut self, reason: &str, after: Option<Duration>, now: Timestamp) {
         self.next_at = Some(now.plus_millis(delay_millis(self.failures, after)));
         self.failures = self.failures.saturating_add(1);
+        self.troubles += 1;
         self.batch = (self.batch / 2).max(1);
         self.state = if self.failures < OPEN_AFTER { State::Failing } else { State::Open };
         self.since.get_or_insert(now);
         self.reason = Some(reason.to_owned());
+    }
+
+    /// One more batch that was on its way failed with the others; the receiver may have said to wait for `after`.
+    pub fn quiet(&mut self, after: Option<Duration>, now: Timestamp) {
+        if let Some(after) = after {
+            let floor = now.plus_millis(delay_millis(0, Some(after)));
+            self.next_at = self.next_at.max(Some(floor));
+        }
     }
 
     /// The receiver refuses us. Whether that is news.
@@ -135,6 +165,7 @@ impl Standing {
         }
         self.state = State::Blocked;
         self.failures = self.failures.saturating_add(1);
+        self.troubles += 1;
         self.next_at = Some(now.plus_millis(BLOCKED_PROBE_MILLIS));
         self.batch = 1;
         self.reason = Some(reason.to_owned());

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::credential::{Credential, Variables};
 use super::format::Body;
 use super::http::{Client, Url, url_fault};
-use super::section::{SecretKeys, Section, section, shared_keys};
+use super::section::{MAX_IN_FLIGHT, SecretKeys, Section, in_flight_fault, section, shared_keys};
 use super::{Delivery, Sink};
 use crate::clock::Clock;
 use crate::finding::Finding;
@@ -52,6 +52,8 @@ section! {
         header: Option<String> = None,
         /// The longest finding, in bytes. What is longer loses lists first, and says so.
         max_bytes: usize = 20_000,
+        /// Findings that may be on their way at one time; messages to people always go one by one.
+        max_in_flight: u8 = MAX_IN_FLIGHT,
     }
 }
 
@@ -103,6 +105,7 @@ impl Section for Config {
 
     fn validate(&self) -> Vec<String> {
         let mut faults = self.http_faults();
+        faults.extend(in_flight_fault(self.max_in_flight));
         let elsewhere = self.url_env.is_some() || self.url_file.is_some();
         if self.url.is_empty() && (elsewhere || self.preset.url().is_some()) {
             faults.retain(|fault| !fault.starts_with("url: "));
@@ -127,6 +130,15 @@ impl Section for Config {
 }
 
 impl Config {
+    /// Batches that are on their way at one time.
+    pub(super) const fn in_flight(&self) -> u8 {
+        match self.preset {
+            // Which severity was posted last is remembered in one place, and these limit a caller to about one a second.
+            Preset::Slack | Preset::Pagerduty => 1,
+            Preset::Standard | Preset::Hmac | Preset::Datadog | Preset::Sumo | Preset::Panther => self.max_in_flight,
+        }
+    }
+
     fn secret_keys(&self) -> SecretKeys<'_> {
         SecretKeys { key: "secret", env: self.secret_env.as_deref(), file: self.secret_file.as_deref() }
     }
@@ -141,7 +153,7 @@ fn is_header_name(name: &str) -> bool {
 }
 
 /// The sink.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Webhook {
     config: Config,
     client: Client,

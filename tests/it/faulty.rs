@@ -53,6 +53,11 @@ struct Shared {
     mode: Mutex<Mode>,
     taken: Mutex<Vec<Taken>>,
     requests: AtomicUsize,
+    /// Requests that are not answered yet, and the most of them at one time.
+    busy: AtomicUsize,
+    most: AtomicUsize,
+    /// Every record that came, but for what is different in each: to be judged at the end.
+    kinds: Mutex<BTreeMap<String, Value>>,
     /// Ids that were given out and are to be acknowledged; `None`: no acknowledgements.
     acks: Mutex<Option<BTreeMap<u64, bool>>>,
     held: Mutex<()>,
@@ -85,6 +90,9 @@ impl Faulty {
             mode: Mutex::new(Mode::Well),
             taken: Mutex::default(),
             requests: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+            kinds: Mutex::default(),
             acks: Mutex::new(None),
             held: Mutex::new(()),
             tls,
@@ -125,12 +133,22 @@ impl Faulty {
     pub fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::SeqCst)
     }
+
+    /// The most requests that were at work at one time since this was last asked.
+    pub fn most_at_once(&self) -> usize {
+        self.shared.most.swap(0, Ordering::SeqCst)
+    }
 }
 
 impl Drop for Faulty {
     fn drop(&mut self) {
         *self.shared.stopped.lock().unwrap() = true;
         drop(TcpStream::connect(self.addr));
+        if !std::thread::panicking() {
+            for record in self.shared.kinds.lock().unwrap().values() {
+                assert_eq!(crate::judges::ocsf(record), [""; 0], "{record}");
+            }
+        }
     }
 }
 
@@ -185,7 +203,13 @@ fn converse(stream: impl Read + Write, shared: &Shared) -> std::io::Result<()> {
         }
         if head.contains("/services/collector/ack ") {
             answer(stream.get_mut(), 200, "", &asked(shared, &body))?;
-        } else if !react(stream.get_mut(), shared, mode, &body)? {
+            continue;
+        }
+        let busy = 1 + shared.busy.fetch_add(1, Ordering::SeqCst);
+        shared.most.fetch_max(busy, Ordering::SeqCst);
+        let goes_on = react(stream.get_mut(), shared, mode, &body);
+        shared.busy.fetch_sub(1, Ordering::SeqCst);
+        if !goes_on? {
             return Ok(());
         }
     }
@@ -193,7 +217,7 @@ fn converse(stream: impl Read + Write, shared: &Shared) -> std::io::Result<()> {
 
 /// Whether the connection goes on.
 fn react(stream: &mut impl Write, shared: &Shared, mode: Mode, body: &[u8]) -> std::io::Result<bool> {
-    let findings = findings(body);
+    let findings = findings(body, &shared.kinds);
     let take = || shared.taken.lock().unwrap().extend(findings.iter().cloned());
     match mode {
         Mode::Hang => {
@@ -263,16 +287,25 @@ fn answer(stream: &mut impl Write, status: u16, headers: &str, body: &str) -> st
     stream.flush()
 }
 
-fn findings(body: &[u8]) -> Vec<Taken> {
+fn findings(body: &[u8], kinds: &Mutex<BTreeMap<String, Value>>) -> Vec<Taken> {
     let events = serde_json::Deserializer::from_slice(body).into_iter::<Value>().map(Result::unwrap);
+    events.map(|mut event| taken(event["event"].take(), kinds)).collect()
+}
+
+fn taken(mut record: Value, kinds: &Mutex<BTreeMap<String, Value>>) -> Taken {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    events
-        .map(|event| Taken {
-            finding: text(&event["event"]["finding_info"]["uid"]),
-            revision: event["event"]["metadata"]["sequence"].as_u64().unwrap(),
-            id: text(&event["event"]["metadata"]["uid"]),
-        })
-        .collect()
+    let taken = Taken {
+        finding: text(&record["finding_info"]["uid"]),
+        revision: record["metadata"]["sequence"].as_u64().unwrap(),
+        id: text(&record["metadata"]["uid"]),
+    };
+    // Ids are formed alike: one of each kind is enough to ask about.
+    let whole = record.clone();
+    record["finding_info"]["uid"].take();
+    record["metadata"]["sequence"].take();
+    record["metadata"]["uid"].take();
+    kinds.lock().unwrap().entry(record.to_string()).or_insert(whole);
+    taken
 }
 
 /// An authority (`ca.pem`), what it signed for 127.0.0.1 (`server.pem`, `server.key`) and for us (`client.pem`,

@@ -112,6 +112,7 @@ fn evidence() -> impl Strategy<Value = Evidence> {
                 within,
                 folded_total,
                 shapes,
+                cut_from_bytes: None,
             }
         },
     )

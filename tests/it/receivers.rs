@@ -10,6 +10,7 @@ use authspike::finding::{Finding, revision_id};
 use serde_json::{Value, json};
 
 use crate::delivery::{Way, revision};
+use crate::judges;
 use crate::support::until;
 
 const OPENSEARCH: &str = "org.opensearch.distribution.integ-test-zip:opensearch:2.19.1:zip";
@@ -116,17 +117,50 @@ fn which(program: &str) -> Vec<u8> {
     output.stdout
 }
 
+/// Go as new as `tests/receivers/go.mod` asks for. Debian's own is older, and so old that it does not fetch a newer one by
+/// itself; but as a module it can, checked against Go's public record of sums as every module is.
+fn go() -> Command {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/receivers");
+    let found = |program: &Path| {
+        let mut go = Command::new(program);
+        // A newer one must neither be fetched behind our back nor refused.
+        go.env("GOTOOLCHAIN", "local").current_dir(&here);
+        go
+    };
+    let numbers = |text: &str| -> Vec<u32> { text.split('.').map_while(|number| number.parse().ok()).collect() };
+    let module = std::fs::read_to_string(here.join("go.mod")).unwrap();
+    let wanted = module.lines().find_map(|line| line.strip_prefix("go ")).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let program = std::env::split_paths(&path).map(|folder| folder.join("go")).find(|program| program.exists());
+    let program = program.unwrap_or_else(|| "/usr/local/go/bin/go".into());
+    // Elsewhere than in the module, which an old one cannot read.
+    let said = said(found(&program).args(["env", "GOVERSION", "GOOS", "GOARCH"]).current_dir("/"));
+    let [version, system, machine] = said.lines().collect::<Vec<_>>()[..] else { panic!("go env: {said}") };
+    if numbers(version.trim_start_matches("go")) >= numbers(wanted) {
+        return found(&program);
+    }
+    let toolchain = format!("golang.org/toolchain@v0.0.1-go{wanted}.{system}-{machine}");
+    let fetched = self::said(found(&program).args(["mod", "download", "-json", &toolchain]).current_dir("/"));
+    let fetched: Value = serde_json::from_str(&fetched).unwrap();
+    let folder = Path::new(fetched["Dir"].as_str().unwrap_or_else(|| panic!("{fetched}")));
+    // Modules hold no programs: a newer go does the same when it fetches one.
+    run(Command::new("chmod").args(["-R", "a+x"]).args([folder.join("bin"), folder.join("pkg/tool")]));
+    let mut go = found(&folder.join("bin/go"));
+    go.env_remove("GOROOT");
+    go
+}
+
+/// What a command prints.
+fn said(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?} is needed: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 fn victoria_logs() -> Receiver {
     let binary = installed("victoria-logs");
     if !binary.exists() {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/receivers");
-        let path = format!("{}:/usr/local/go/bin", std::env::var("PATH").unwrap());
-        run(Command::new("go")
-            .args(["build", "-o"])
-            .arg(&binary)
-            .arg(VICTORIA_LOGS)
-            .current_dir(here)
-            .env("PATH", path));
+        run(go().args(["build", "-o"]).arg(&binary).arg(VICTORIA_LOGS));
     }
     let (files, port) = (tempfile::tempdir().unwrap(), free_port());
     let mut command = Command::new(binary);
@@ -173,6 +207,7 @@ fn opensearch_takes_each_revision_once_refuses_the_bad_one_alone_and_shows_the_r
         &json!({ "query": { "ids": { "values": [id] } } }),
     );
     let document = &found["hits"]["hits"][0]["_source"];
+    assert_eq!(judges::ecs(document), [""; 0], "{document}");
     assert_eq!((&document["event"]["id"], &document["event"]["sequence"]), (&json!(id), &json!(3)), "{found}");
     assert_eq!(document["data_stream"]["dataset"], "authspike.findings");
 

@@ -93,7 +93,13 @@ impl Running {
     }
 
     fn start(&mut self, name: &str, sink: Box<dyn Sink>) {
-        self.open(Outlet { name: name.into(), route: Route::ALL, redaction: Redaction::default(), sink });
+        self.open(Outlet {
+            name: name.into(),
+            route: Route::ALL,
+            redaction: Redaction::default(),
+            sink,
+            beside: Vec::new(),
+        });
     }
 
     fn open(&mut self, outlet: Outlet) {

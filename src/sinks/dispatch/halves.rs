@@ -53,6 +53,11 @@ impl Halves {
         (Self(if part.keys.is_empty() { Vec::new() } else { vec![part] }), unreadable)
     }
 
+    /// Everything in it.
+    pub(super) fn entries(&self) -> Vec<i64> {
+        self.0.iter().flat_map(|part| part.keys.iter().map(|key| key.entry)).collect()
+    }
+
     /// The next part.
     pub(super) fn next(&mut self) -> Option<Part> {
         self.0.pop()
@@ -99,11 +104,14 @@ impl Halves {
     }
 }
 
-/// Leaves the accounts broken into and the counts, which are what somebody must act on.
+/// Leaves the accounts broken into and the counts, which are what somebody must act on, and says that it was cut.
 fn trim(finding: &mut Finding) {
     /// Of the lists, the beginning.
     const KEPT: usize = 5;
+    // Writing what was read does not fail.
+    let whole = serde_json::to_vec(finding).map_or(0, |whole| whole.len());
     let evidence = &mut finding.evidence;
+    evidence.cut_from_bytes = Some(whole);
     evidence.accounts.values.truncate(KEPT);
     evidence.addresses.values.truncate(KEPT);
     evidence.user_agents.truncate(KEPT);
@@ -130,6 +138,7 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sinks::format::ocsf::{Version, detection_finding_as};
     use crate::sinks::sample::revision;
 
     fn batch(count: u128) -> Halves {
@@ -188,6 +197,11 @@ mod tests {
         assert!(halves.sort(part, vec![answer]).is_empty());
         let part = halves.next().unwrap();
         assert_eq!(short(part.findings()), Delivery::Accepted);
+        let cut = &part.findings()[0];
+        let record = serde_json::to_value(detection_finding_as(cut, Version::V1_8_0, None)).unwrap();
+        assert_eq!(record["metadata"]["is_truncated"], true);
+        let bytes = record["unmapped"]["authspike"]["cut_from_bytes"].as_u64().unwrap();
+        assert!(bytes > serde_json::to_string(cut).unwrap().len() as u64, "{bytes}");
         let settled = halves.sort(part, vec![Delivery::Split("413".into())]);
         assert!(matches!(&settled[0].delivery, Delivery::Refused(reason) if reason.contains("too large even")));
         assert!(halves.next().is_none());

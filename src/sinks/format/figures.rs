@@ -144,7 +144,7 @@ pub(super) fn figures(finding: &Finding, cut_from_bytes: Option<usize>) -> Figur
             .iter()
             .map(|one| LikelihoodFigures { shape: one.shape.as_str(), fit: one.fit.is_finite().then_some(one.fit) })
             .collect(),
-        cut_from_bytes,
+        cut_from_bytes: cut_from_bytes.or(evidence.cut_from_bytes),
     }
 }
 

@@ -102,6 +102,7 @@ pub fn line(finding: &Finding) -> serde_json::Result<Vec<u8>> {
 }
 
 fn metadata(finding: &Finding, version: Version, cut_from_bytes: Option<usize>) -> Metadata<'_> {
+    let cut_from_bytes = cut_from_bytes.or(finding.evidence.cut_from_bytes);
     let cut_from_bytes = cut_from_bytes.filter(|_| version == Version::V1_8_0);
     Metadata {
         version,

@@ -13,8 +13,9 @@ use crate::sinks::standing::{MAX_AHEAD_MILLIS, Standing};
 
 use super::{Outcome, brief};
 
-/// Bodies read at one time: what a round holds in memory, together with the requests made of it.
-const MAX_BATCH_BYTES: usize = 16 << 20;
+/// Bodies read at one time: what a batch holds in memory, together with the requests made of it. Five hundred ordinary
+/// findings have one megabyte.
+const MAX_BATCH_BYTES: usize = 4 << 20;
 
 /// A delivery that should be tried now.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,11 +50,19 @@ const IS_FIRST: &str = "NOT EXISTS (SELECT 1 FROM outbox_delivery AS earlier
     WHERE earlier.sink = d.sink AND earlier.state = 'pending'
       AND earlier.finding_id = d.finding_id AND earlier.revision < d.revision)";
 
-pub(super) fn due(connection: &Connection, sink: &str, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<Due>> {
+/// What is due but for the entries `on_the_way`.
+pub(super) fn due(
+    connection: &Connection,
+    sink: &str,
+    now: Timestamp,
+    limit: usize,
+    on_the_way: &[i64],
+) -> rusqlite::Result<Vec<Due>> {
     let mut select = connection.prepare_cached(&format!(
         "SELECT d.entry, r.revision_id, d.attempts, r.body
          FROM outbox_delivery AS d JOIN outbox_revision AS r USING (entry)
          WHERE d.sink = :sink AND d.state = 'pending'
+           AND d.entry NOT IN (SELECT value FROM json_each(:on_the_way))
            AND (d.next_at <= :now OR d.next_at > :ahead) AND {IS_FIRST}
          ORDER BY d.next_at, d.entry LIMIT :limit"
     ))?;
@@ -62,6 +71,7 @@ pub(super) fn due(connection: &Connection, sink: &str, now: Timestamp, limit: us
         ":now": now.0,
         ":ahead": now.plus_millis(MAX_AHEAD_MILLIS).0,
         ":limit": i64::try_from(limit).unwrap_or(i64::MAX),
+        ":on_the_way": json(on_the_way)?,
     })?;
     let (mut due, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
@@ -76,36 +86,57 @@ pub(super) fn due(connection: &Connection, sink: &str, now: Timestamp, limit: us
     Ok(due)
 }
 
+/// How many deliveries wait for `sink`.
+pub(super) fn pending(connection: &Connection, sink: &str) -> rusqlite::Result<usize> {
+    let pending = connection
+        .prepare_cached("SELECT pending FROM outbox_sink WHERE sink = ?1")?
+        .query_row([sink], |row| row.get::<_, i64>(0))
+        .optional()?;
+    Ok(pending.map_or(0, |pending| usize::try_from(pending).unwrap_or(0)))
+}
+
 pub(super) fn record(tx: &Transaction<'_>, sink: &str, outcomes: &[Outcome], now: Timestamp) -> rusqlite::Result<()> {
+    let accepted: Vec<i64> = outcomes
+        .iter()
+        .filter_map(|outcome| (outcome.delivery == Delivery::Accepted).then_some(outcome.entry))
+        .collect();
+    // Nearly all of them as a rule: in one statement, which is a third less work than one for each.
+    tx.prepare_cached(
+        "UPDATE outbox_delivery
+         SET state = 'delivered', attempts = attempts + 1, settled_at = ?3, last_error = NULL
+         WHERE sink = ?1 AND state <> 'delivered' AND entry IN (SELECT value FROM json_each(?2))",
+    )?
+    .execute(params![sink, json(&accepted)?, now.0])?;
     for Outcome { entry, delivery, next_at, .. } in outcomes {
         match delivery {
-            Delivery::Accepted => tx
-                .prepare_cached(
-                    "UPDATE outbox_delivery
-                     SET state = 'delivered', attempts = attempts + 1, settled_at = ?3, last_error = NULL
-                     WHERE sink = ?1 AND entry = ?2 AND state <> 'delivered'",
-                )?
-                .execute(params![sink, entry, now.0])?,
-            Delivery::Refused(reason) => tx
-                .prepare_cached(
+            Delivery::Accepted => {}
+            Delivery::Refused(reason) => {
+                tx.prepare_cached(
                     "UPDATE outbox_delivery
                      SET state = 'dead', attempts = attempts + 1, settled_at = ?3, last_error = ?4
                      WHERE sink = ?1 AND entry = ?2 AND state = 'pending'",
                 )?
-                .execute(params![sink, entry, now.0, brief(reason)])?,
+                .execute(params![sink, entry, now.0, brief(reason)])?;
+            }
             Delivery::Retry { reason, .. }
             | Delivery::Blocked(reason)
             | Delivery::Split(reason)
-            | Delivery::Bisect(reason) => tx
-                .prepare_cached(
+            | Delivery::Bisect(reason) => {
+                tx.prepare_cached(
                     "UPDATE outbox_delivery
                      SET attempts = attempts + 1, next_at = coalesce(?3, next_at), last_error = ?4
                      WHERE sink = ?1 AND entry = ?2 AND state = 'pending'",
                 )?
-                .execute(params![sink, entry, next_at.map(|at| at.0), brief(reason)])?,
-        };
+                .execute(params![sink, entry, next_at.map(|at| at.0), brief(reason)])?;
+            }
+        }
     }
     Ok(())
+}
+
+/// Rows as a parameter of `json_each`.
+fn json(entries: &[i64]) -> rusqlite::Result<String> {
+    serde_json::to_string(entries).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
 /// Makes due what waits alone.

@@ -115,7 +115,7 @@ mod tests {
         let waits = || store.read(|connection| unsettled(connection, &[id])).unwrap().contains(&id);
         take().await;
         assert!(waits());
-        let due = outbox.due("a", Timestamp(2), 9).await.unwrap();
+        let due = outbox.due("a", Timestamp(2), 9, &[]).await.unwrap();
         let taken = Outcome { entry: due[0].entry, attempts: 0, delivery: Delivery::Accepted, next_at: None };
         outbox.record("a", &[taken], &Standing::default(), false, Timestamp(2)).await.unwrap();
         assert!(waits(), "b has not");
@@ -123,8 +123,8 @@ mod tests {
         assert!(!waits());
         assert_eq!(outbox.figures("b").await.unwrap().pending, 0);
         take().await;
-        assert_eq!(outbox.due("a", Timestamp(3), 9).await.unwrap().len(), 0);
-        assert_eq!(outbox.due("b", Timestamp(3), 9).await.unwrap().len(), 1);
+        assert_eq!(outbox.due("a", Timestamp(3), 9, &[]).await.unwrap().len(), 0);
+        assert_eq!(outbox.due("b", Timestamp(3), 9, &[]).await.unwrap().len(), 1);
         outbox.give_up_all().await.unwrap();
         assert!(!waits());
         tokio::task::spawn_blocking(move || store.close()).await.unwrap();

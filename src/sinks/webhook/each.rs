@@ -33,7 +33,7 @@ pub(super) enum Message {
 }
 
 /// The severity last posted of each finding, for receivers that are people.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Posted(HashMap<Uuid, Severity>);
 
 impl Posted {
