@@ -4,7 +4,7 @@
 //! earliest pending revision of a finding is ever due, its revisions go out in order and one at a time, however many
 //! batches are on their way.
 //!
-//! Not here: how many may be (`sinks::standing`), and what their answers mean ([`super::judge`]).
+//! Not here: how many may be (`sinks::standing`), and what their answers mean (`super::judge`).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
