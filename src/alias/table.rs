@@ -1,10 +1,9 @@
 //! The links in memory: read by every event, written by few.
 //!
-//! Invariant: `links`, `slots` and `people` of the [`Book`] speak of the same identifiers, never more than `max` of them and
+//! Invariant: `links`, and `slots` and `people` of the [`Book`], speak of the same identifiers, never more than `max` of them and
 //! never more than [`MAX_NAMES`] to a person. Only whoever holds the book adds, moves or removes a link; readers need one
 //! shard of `links`, for a moment. Whoever holds a shard never asks for the book.
 
-use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,28 +13,17 @@ use super::{Change, Link};
 use crate::event::{IdentifierHash, Tenant, Timestamp};
 use crate::metrics::AliasMetrics;
 
+mod book;
+
+use book::{Book, Owner};
+
 /// Names of one person: a handful of addresses, numbers and a user name. A back end that reports one user id for all would
 /// make all accounts one; so it stops at these.
 pub(super) const MAX_NAMES: usize = 32;
 /// Places looked at for one to forget: nearly always one of the first has not been used, and nobody waits for a million.
 const MAX_LOOKS: usize = 64;
-/// Users whose deletion is remembered, against older news of them that is still on its way: hours of deletions, 2 MiB.
-const MAX_GONE: usize = 10_000;
 /// How far apart two words that say the same are before the later one is kept too.
 const REFRESH_MILLIS: i64 = 24 * 60 * 60 * 1000;
-
-/// Somebody with names.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Owner {
-    tenant: Tenant,
-    user: Box<str>,
-}
-
-impl Owner {
-    fn is(&self, tenant: &Tenant, user: &str) -> bool {
-        *self.user == *user && self.tenant == *tenant
-    }
-}
 
 /// What is known of one identifier. What is atomic changes without the book.
 struct Held {
@@ -45,27 +33,6 @@ struct Held {
     /// Since the hand last came by.
     used: AtomicBool,
     slot: AtomicUsize,
-}
-
-#[derive(Default)]
-struct Person {
-    names: Vec<IdentifierHash>,
-    /// Of the newest complete list: an older one that comes late says nothing.
-    listed_at: Option<Timestamp>,
-}
-
-/// What writers need beside the links.
-#[derive(Default)]
-struct Book {
-    people: HashMap<Arc<Owner>, Person>,
-    /// Every identifier that has a link, in no order; the hand goes round them.
-    slots: Vec<IdentifierHash>,
-    hand: usize,
-    /// What somebody still has to keep.
-    unkept: HashSet<IdentifierHash>,
-    /// With the names they had, until whoever erases them has asked.
-    gone: HashMap<Owner, Vec<IdentifierHash>>,
-    gone_in_order: VecDeque<Owner>,
 }
 
 pub(super) struct Table {
@@ -311,36 +278,6 @@ impl Table {
     fn note(&self, book: &mut Book, identifier: IdentifierHash) {
         if self.is_kept {
             book.unkept.insert(identifier);
-        }
-    }
-}
-
-impl Book {
-    /// Names that `owner` has and that are not in `identifiers`; `None` if a newer list is known.
-    fn newly_left_out(
-        &self,
-        owner: &Owner,
-        identifiers: &[IdentifierHash],
-        at: Timestamp,
-    ) -> Option<Vec<IdentifierHash>> {
-        let Some(person) = self.people.get(owner) else { return Some(Vec::new()) };
-        if person.listed_at.is_some_and(|listed_at| listed_at > at) {
-            return None;
-        }
-        Some(person.names.iter().filter(|name| !identifiers.contains(name)).copied().collect())
-    }
-
-    fn has_gone(&mut self, owner: Owner, names: Vec<IdentifierHash>) {
-        if let Some(had) = self.gone.get_mut(&owner) {
-            had.extend(names);
-            return;
-        }
-        self.gone.insert(owner.clone(), names);
-        self.gone_in_order.push_back(owner);
-        if self.gone_in_order.len() > MAX_GONE
-            && let Some(first) = self.gone_in_order.pop_front()
-        {
-            self.gone.remove(&first);
         }
     }
 }
