@@ -52,7 +52,7 @@ use dead_letters::DeadLetters;
 use erasure::Shears;
 use group::{Group, Owner, Raw};
 use health::Health;
-use producer::{Message, Producer, Unplaced};
+use producer::{Message, Producer, Unplaced, Waiting};
 use seat::{Seat, locked};
 use state::{Note, States, unavailable};
 use topics::Topics;
@@ -290,6 +290,19 @@ impl KafkaLog {
         self.parts.kafka.lag_seconds.with_label_values(&label).set(age.max(0) as f64 / 1000.0);
     }
 
+    fn hand_over(&self, events: Vec<AuthEvent>) -> Result<Waiting, AppendError> {
+        let values = events.iter().map(wire::event).collect::<Result<Vec<_>, _>>();
+        let values = values.map_err(|error| AppendError::Unavailable(format!("cannot encode an event: {error}")))?;
+        let messages = events.iter().zip(&values).map(|(event, value)| Message {
+            topic: &self.topics.events,
+            partition: None,
+            key: event.tenant.0.as_bytes(),
+            value: Some(value),
+            headers: &[],
+        });
+        placed(self.producer.hand_over(messages))
+    }
+
     fn append_findings(&self, findings: &[Finding]) -> Result<(), LogError> {
         let corrupt = |error| LogError::Corrupt(format!("a finding cannot be written: {error}"));
         let values = findings.iter().map(serde_json::to_vec).collect::<Result<Vec<_>, _>>().map_err(corrupt)?;
@@ -381,26 +394,18 @@ impl Log for KafkaLog {
         // What cannot leave now is better kept by its sender than here.
         self.producer.health().may_try().map_err(AppendError::Unavailable)?;
         let stopwatch = Stopwatch::start();
-        let values = events.iter().map(wire::event).collect::<Result<Vec<_>, _>>();
-        let values = values.map_err(|error| AppendError::Unavailable(format!("cannot encode an event: {error}")))?;
-        let messages = events.iter().zip(&values).map(|(event, value)| Message {
-            topic: &self.topics.events,
-            partition: None,
-            key: event.tenant.0.as_bytes(),
-            value: Some(value),
-            headers: &[],
-        });
-        match self.producer.append(messages).await {
-            Ok(_) => {
-                self.parts.log.append_seconds.observe(stopwatch.elapsed().as_secs_f64());
-                Ok(vec![Appended::Stored; events.len()])
-            }
-            Err(Unplaced::Full) => Err(AppendError::Overloaded),
-            Err(Unplaced::Failed(fault)) => {
-                self.parts.log.append_failures.inc();
-                Err(AppendError::Unavailable(fault))
-            }
+        let count = events.len();
+        // Not kept until they are acknowledged: where that takes long, the producer's own bound is what waits in memory.
+        let appended = match self.hand_over(events) {
+            Ok(waiting) => placed(waiting.placed().await),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = appended {
+            self.parts.log.append_failures.inc_by(u64::from(matches!(error, AppendError::Unavailable(_))));
+            return Err(error);
         }
+        self.parts.log.append_seconds.observe(stopwatch.elapsed().as_secs_f64());
+        Ok(vec![Appended::Stored; count])
     }
 
     async fn tick(&self, partition: Partition, at: Timestamp) -> Result<(), AppendError> {
@@ -412,11 +417,8 @@ impl Log for KafkaLog {
             value: Some(value.as_bytes()),
             headers: &[],
         };
-        match self.producer.append(std::iter::once(message)).await {
-            Ok(_) => Ok(()),
-            Err(Unplaced::Full) => Err(AppendError::Overloaded),
-            Err(Unplaced::Failed(fault)) => Err(AppendError::Unavailable(fault)),
-        }
+        let waiting = placed(self.producer.hand_over(std::iter::once(message)))?;
+        placed(waiting.placed().await).map(|_| ())
     }
 
     fn poll(&self, partition: Partition, from: Offset, wait: Duration) -> Result<Polled, LogError> {
@@ -524,6 +526,14 @@ impl Owner for Seating {
             let _ = log.parts.kafka.restore_seconds.remove_label_values(&[&label]);
         }
     }
+}
+
+/// In the words of the log.
+fn placed<T>(result: Result<T, Unplaced>) -> Result<T, AppendError> {
+    result.map_err(|error| match error {
+        Unplaced::Full => AppendError::Overloaded,
+        Unplaced::Failed(fault) => AppendError::Unavailable(fault),
+    })
 }
 
 /// The group of detectors.

@@ -95,6 +95,17 @@ impl Ack {
     }
 }
 
+/// A batch on its way.
+pub(super) struct Waiting(Option<oneshot::Receiver<Result<Placed, Unplaced>>>);
+
+impl Waiting {
+    /// Until it is safe, or has failed.
+    pub(super) async fn placed(self) -> Result<Placed, Unplaced> {
+        let Some(answer) = self.0 else { return Ok(NOWHERE) };
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+}
+
 struct Context {
     health: Arc<Health>,
     failed: Box<dyn Fn(String) + Send + Sync>,
@@ -148,22 +159,23 @@ impl Producer {
         &self.health
     }
 
-    /// Hands over all of `messages`, without waiting for room or for the brokers.
-    pub(super) async fn append(
+    /// Hands over all of `messages`, without waiting for room or for the brokers. They are copied: what they were made of
+    /// need not be kept until they are acknowledged.
+    pub(super) fn hand_over<'a>(
         &self,
-        messages: impl ExactSizeIterator<Item = Message<'_>> + Send,
-    ) -> Result<Placed, Unplaced> {
+        messages: impl ExactSizeIterator<Item = Message<'a>>,
+    ) -> Result<Waiting, Unplaced> {
         if messages.len() == 0 {
-            return Ok(NOWHERE);
+            return Ok(Waiting(None));
         }
         let (ack, answer) = expect(messages.len());
         for message in messages {
             self.send(&message, &ack)?;
         }
-        answer.await.unwrap_or_else(|_| Err(closed()))
+        Ok(Waiting(Some(answer)))
     }
 
-    /// As [`Producer::append`], waiting for room. Blocks the calling thread.
+    /// As [`Producer::hand_over`], waiting for room and for the brokers. Blocks the calling thread.
     pub(super) fn append_blocking<'a>(
         &self,
         messages: impl ExactSizeIterator<Item = Message<'a>>,
