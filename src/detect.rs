@@ -58,7 +58,6 @@ mod watermark;
 mod window;
 
 pub use config::Config;
-pub use erase::Erased;
 pub use explain::{Explanation, MAX_TENANTS_EXPLAINED, Subject, UnknownSubject};
 pub use reconfigure::NEEDS_RESTART;
 pub use signals::{Blind, Flow, Seen, Signal, Signals, Silence};

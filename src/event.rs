@@ -241,6 +241,24 @@ pub struct AuthEvent {
     pub session: Option<Box<str>>,
 }
 
+/// An account that the detector has forgotten, and that the log, the findings and their files may still name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    /// Whose account it was; perhaps [`Tenant::EVERY`].
+    pub tenant: Tenant,
+    /// Which.
+    pub account: Account,
+    /// What takes its place: `erased_` and something that is not made of the account.
+    pub replacement: Box<str>,
+    /// The id of the request; empty if that mentions the account.
+    pub request: Box<str>,
+    /// What asked for it: `webhook`, `link` (an identifier known to be the account's), or what the operator's request said
+    /// (`api`, `cli`).
+    pub asked_by: Box<str>,
+    /// When.
+    pub asked_at: Timestamp,
+}
+
 /// A sender's clock may run this far ahead of ours; further is clamped and counted, so that one wrong clock cannot
 /// push a window minutes into the future.
 pub const MAX_FUTURE_MILLIS: i64 = 5 * 60 * 1000;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Account, AuthEvent, Tenant, Timestamp};
+use crate::event::{AuthEvent, Erasure, Timestamp};
 use crate::finding::Finding;
 
 pub mod embedded;
@@ -66,23 +66,6 @@ pub struct Snapshot {
     pub offset: Offset,
     /// Opaque to the log.
     pub state: Vec<u8>,
-}
-
-/// An account that a snapshot no longer names, and that what lies behind it still may.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Erasure {
-    /// Whose account it was; perhaps [`Tenant::EVERY`].
-    pub tenant: Tenant,
-    /// Which.
-    pub account: Account,
-    /// What takes its place.
-    pub replacement: Box<str>,
-    /// The id of the request; empty if that mentions the account.
-    pub request: Box<str>,
-    /// What asked for it.
-    pub asked_by: Box<str>,
-    /// When.
-    pub asked_at: Timestamp,
 }
 
 /// What a task hands over at one time; all of it becomes durable or none.

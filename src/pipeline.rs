@@ -17,9 +17,9 @@ use uuid::Uuid;
 
 use crate::clock::{Clock, Stopwatch};
 use crate::detect::{self, Detector};
-use crate::event::Timestamp;
+use crate::event::{Erasure, Timestamp};
 use crate::finding::{Finding, Lifecycle};
-use crate::log::{Commit, Erasure, Log, LogError, Offset, Partition, Record, Snapshot};
+use crate::log::{Commit, Log, LogError, Offset, Partition, Record, Snapshot};
 use crate::metrics::{DetectMetrics, LogMetrics};
 
 mod publish;
@@ -265,7 +265,7 @@ impl Task {
         for erased in self.detector.take_erased() {
             // Of open findings there is a new revision; the shadow's closed ones are kept for the asking.
             self.parts.shadow.rename(&erased.account.to_string(), &erased.replacement);
-            self.erased.push(erasure(erased));
+            self.erased.push(erased);
         }
     }
 
@@ -331,11 +331,6 @@ impl Task {
             std::thread::sleep(RETRY_WAIT);
         }
     }
-}
-
-fn erasure(erased: detect::Erased) -> Erasure {
-    let detect::Erased { tenant, account, replacement, request, asked_by, asked_at } = erased;
-    Erasure { tenant, account, replacement, request, asked_by, asked_at }
 }
 
 #[cfg(test)]

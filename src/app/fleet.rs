@@ -7,11 +7,12 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::clock::Clock;
+use crate::event::Erasure;
 use crate::finding::Finding;
+use crate::log::Partition;
 use crate::log::embedded;
 use crate::log::kafka::findings::Intake;
 use crate::log::kafka::{Assignee, KafkaLog};
-use crate::log::{Erasure, Partition};
 use crate::pipeline::Tasks;
 use crate::sinks::outbox::{self, Bounds, Recipient};
 use crate::store::Store;

@@ -17,30 +17,13 @@ use serde::{Deserialize, Serialize};
 
 use super::key::{Counter, Key, pair};
 use super::{Detector, OVERFLOW_TENANT};
-use crate::event::{Account, AuthEvent, Outcome, Source, Tenant, Timestamp};
+use crate::event::{Account, AuthEvent, Erasure, Outcome, Source, Tenant, Timestamp};
 use crate::finding::{Finding, Lifecycle};
 
 /// Accounts that wait to be forgotten, in some 15 MB: more than are deleted in a day, but for a clean-up by script. Beyond
 /// it the first to come are forgotten early.
 const MAX_WAITING: usize = 65_536;
 const HOUR_MILLIS: i64 = 3_600_000;
-
-/// An account that the state no longer names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Erased {
-    /// Whose account it was; perhaps [`Tenant::EVERY`].
-    pub tenant: Tenant,
-    /// Which.
-    pub account: Account,
-    /// What takes its place: `erased_` and something that is not made of the account.
-    pub replacement: Box<str>,
-    /// The id of the request; empty if that mentions the account.
-    pub request: Box<str>,
-    /// What asked for it: `webhook`, or what the operator's request said (`api`, `cli`).
-    pub asked_by: Box<str>,
-    /// When.
-    pub asked_at: Timestamp,
-}
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Waiting {
@@ -63,7 +46,7 @@ pub(crate) struct Erasures {
     made: u64,
     /// Not part of the state: the task takes them.
     #[serde(skip)]
-    erased: Vec<Erased>,
+    erased: Vec<Erasure>,
 }
 
 impl Erasures {
@@ -95,7 +78,7 @@ pub(super) fn is_erasure(event: &AuthEvent) -> bool {
 
 impl Detector {
     /// The accounts that were forgotten since this was last asked.
-    pub fn take_erased(&mut self) -> Vec<Erased> {
+    pub fn take_erased(&mut self) -> Vec<Erasure> {
         std::mem::take(&mut self.erasures.erased)
     }
 
@@ -137,7 +120,7 @@ impl Detector {
         for place in self.places_of(&tenant) {
             self.rename(place, &account, &Account::User(replacement.clone()), found);
         }
-        self.erasures.erased.push(Erased { tenant, account, replacement, request, asked_by, asked_at });
+        self.erasures.erased.push(Erasure { tenant, account, replacement, request, asked_by, asked_at });
     }
 
     fn places_of(&self, tenant: &Tenant) -> Vec<u16> {

@@ -104,7 +104,7 @@ mod tests {
     fn done(number: i64) -> Done {
         let pending = Pending {
             number,
-            erasure: crate::log::Erasure {
+            erasure: crate::event::Erasure {
                 tenant: "ins_1".into(),
                 account: Account::User("user_secret".into()),
                 replacement: "erased_1_1".into(),

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::*;
-use crate::event::{AuthEvent, Outcome, Source, Timestamp};
+use crate::event::{AuthEvent, Erasure, Outcome, Source, Timestamp};
 use crate::log::embedded::{self, EmbeddedLog};
-use crate::log::{Commit, Erasure, Log, Offset, Partition, Record, Snapshot};
+use crate::log::{Commit, Log, Offset, Partition, Record, Snapshot};
 use crate::metrics::Metrics;
 use crate::sinks::jsonl;
 

@@ -21,10 +21,10 @@ use dashmap::DashMap;
 use rdkafka::error::KafkaError;
 
 use super::id_window::{IdWindow, fingerprint};
-use super::{AppendError, Appended, Commit, Erasure, Log, LogError, Offset, Partition, Polled, Record, Snapshot};
+use super::{AppendError, Appended, Commit, Log, LogError, Offset, Partition, Polled, Record, Snapshot};
 use crate::alias::Aliases;
 use crate::clock::{Clock, Stopwatch};
-use crate::event::{AuthEvent, Timestamp};
+use crate::event::{AuthEvent, Erasure, Timestamp};
 use crate::finding::Finding;
 use crate::metrics::{KafkaMetrics, LogMetrics};
 

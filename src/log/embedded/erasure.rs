@@ -14,8 +14,8 @@ use aho_corasick::AhoCorasick;
 use rusqlite::{Connection, Transaction, params};
 
 use super::{block, signed, unsigned};
-use crate::event::{Account, AuthEvent, IdentifierHash, Outcome, Tenant, Timestamp, mention};
-use crate::log::{Erasure, LogError, Record};
+use crate::event::{Account, AuthEvent, Erasure, IdentifierHash, Outcome, Tenant, Timestamp, mention};
+use crate::log::{LogError, Record};
 use crate::store::Store;
 
 /// Accounts forgotten in one pass over the log.

@@ -24,8 +24,7 @@ use super::config::Clients;
 use super::group::Raw;
 use super::health::explain;
 use super::wire::SCHEMA_HEADER;
-use crate::event::{Account, Tenant, Timestamp};
-use crate::log::Erasure;
+use crate::event::{Account, Erasure, Tenant, Timestamp};
 
 /// What the header of such a record says that it is.
 pub(super) const SCHEMA: &str = "authspike.erasure/1";

@@ -21,8 +21,8 @@ use super::health::Health;
 use super::seat::locked;
 use super::{Parts, client_fault};
 use crate::clock::Stopwatch;
+use crate::event::Erasure;
 use crate::finding::Finding;
-use crate::log::Erasure;
 
 /// Revisions taken and not yet delivered: a sink that is down for a night leaves the rest in the topic.
 const MAX_UNSETTLED: usize = 10_000;
