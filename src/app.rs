@@ -88,12 +88,7 @@ impl App {
         // The first is enough: it ends the program.
         let (send, failures) = mpsc::channel(1);
         let failed: Failed = Arc::new(move |fault| send.try_send(fault).unwrap_or(()));
-        let mut engine = if config.kafka.is_on() {
-            Engine::kafka(config, &secrets, &clock, &metrics, Arc::clone(&failed)).await?
-        } else {
-            let way_out = way_out.as_ref().context("without Kafka one process has all roles")?;
-            Engine::embedded(config, way_out.store(), way_out.enqueue(&clock), &clock, &metrics).await?
-        };
+        let mut engine = Engine::open(config, &secrets, way_out.as_ref(), &clock, &metrics, &failed).await?;
         let (board, shadow) = (Board::default(), ShadowBoard::default());
         let signals = SignalBoard::new(Silence(i64::from(config.admin.silent_minutes) * 60_000), clock.clone());
         let parts = pipeline::Parts {

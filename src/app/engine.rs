@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 
 use super::fleet::{Detectors, IntoOutbox};
+use super::way_out::WayOut;
 use crate::alias::Aliases;
 use crate::alias::rows::Keeper;
 use crate::clock::Clock;
@@ -43,7 +44,23 @@ pub(super) enum Engine {
 }
 
 impl Engine {
-    pub(super) async fn embedded(
+    /// The one that `config` asks for; the embedded one shares the database of `way_out`.
+    pub(super) async fn open(
+        config: &Config,
+        secrets: &Secrets,
+        way_out: Option<&WayOut>,
+        clock: &Clock,
+        metrics: &Metrics,
+        failed: &kafka::Failed,
+    ) -> anyhow::Result<Self> {
+        if config.kafka.is_on() {
+            return Self::kafka(config, secrets, clock, metrics, Arc::clone(failed)).await;
+        }
+        let way_out = way_out.context("without Kafka one process has all roles")?;
+        Self::embedded(config, way_out.store(), way_out.enqueue(clock), clock, metrics).await
+    }
+
+    async fn embedded(
         config: &Config,
         store: &Store,
         enqueue: Enqueue,
@@ -57,7 +74,7 @@ impl Engine {
     }
 
     /// Looks at the topics first: what is wrong with them is better known before anything is acknowledged.
-    pub(super) async fn kafka(
+    async fn kafka(
         config: &Config,
         secrets: &Secrets,
         clock: &Clock,

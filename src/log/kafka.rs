@@ -290,7 +290,7 @@ impl KafkaLog {
         self.parts.kafka.lag_seconds.with_label_values(&label).set(age.max(0) as f64 / 1000.0);
     }
 
-    fn hand_over(&self, events: Vec<AuthEvent>) -> Result<Waiting, AppendError> {
+    fn hand_over(&self, events: &[AuthEvent]) -> Result<Waiting, AppendError> {
         let values = events.iter().map(wire::event).collect::<Result<Vec<_>, _>>();
         let values = values.map_err(|error| AppendError::Unavailable(format!("cannot encode an event: {error}")))?;
         let messages = events.iter().zip(&values).map(|(event, value)| Message {
@@ -396,7 +396,9 @@ impl Log for KafkaLog {
         let stopwatch = Stopwatch::start();
         let count = events.len();
         // Not kept until they are acknowledged: where that takes long, the producer's own bound is what waits in memory.
-        let appended = match self.hand_over(events) {
+        let handed_over = self.hand_over(&events);
+        drop(events);
+        let appended = match handed_over {
             Ok(waiting) => placed(waiting.placed().await),
             Err(error) => Err(error),
         };
