@@ -22,9 +22,10 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _,
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::config::{Clients, Config};
+use super::health::{self, client_fault};
 use super::seat::locked;
 use super::topics::Topics;
-use super::{aliases, client_fault, detect_group, findings, health};
+use super::{aliases, detect_group, findings};
 use crate::clock::Stopwatch;
 
 /// How long a start waits for brokers that cannot be reached.

@@ -25,9 +25,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::config::{Clients, Config};
+use super::health::client_fault;
 use super::producer::{Message, Producer, Unplaced};
 use super::seat::locked;
-use super::{client_fault, wire};
+use super::wire;
 use crate::alias::{Aliases, Change, Link};
 use crate::clock::Stopwatch;
 

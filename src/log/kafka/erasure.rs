@@ -19,10 +19,9 @@ use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 
-use super::client_fault;
 use super::config::Clients;
 use super::group::Raw;
-use super::health::explain;
+use super::health::{client_fault, explain};
 use super::wire::SCHEMA_HEADER;
 use crate::event::{Account, Erasure, Tenant, Timestamp};
 

@@ -12,14 +12,15 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::Parts;
 use super::config::Config;
 use super::consume::{Shares, begin};
 use super::dead_letters::DeadLetters;
 use super::erasure::{self, Shears};
 use super::group::{Feed, FeedEnd, Group, Owner, Raw, feed};
 use super::health::Health;
+use super::health::client_fault;
 use super::seat::locked;
-use super::{Parts, client_fault};
 use crate::clock::Stopwatch;
 use crate::event::Erasure;
 use crate::finding::Finding;

@@ -1,7 +1,7 @@
 //! How the clients are: what they complain of, and what their statistics say.
 //!
-//! Invariant: a fault stays until a broker is connected again, a refusal until what was refused works; the text names what an operator has to look at and holds no
-//! secret. Statistics come once a second from each client.
+//! Invariant: a fault stays until a broker is connected again, a refusal until what was refused works; the text names what
+//! an operator has to look at and holds no secret. Statistics come once a second from each client.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -246,6 +246,23 @@ impl ConsumerContext for Listener {}
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is wrong with a client's settings, without their values.
+pub(super) fn client_fault(error: &KafkaError) -> String {
+    if let KafkaError::ClientConfig(_, what, key, _) = error {
+        return format!("kafka: property {key}: {what}");
+    }
+    if let KafkaError::ClientCreation(what) = error {
+        // OpenSSL does not say that a password is wrong.
+        let hint = if what.contains("ssl.key.location") {
+            " (is it the private key, and AUTHSPIKE_KAFKA_SSL_KEY_PASSWORD its password?)"
+        } else {
+            ""
+        };
+        return format!("kafka: {}{hint}", what.trim_end());
+    }
+    format!("kafka: {error}")
 }
 
 /// What a refusal means for whoever runs this, with the thing it is about.

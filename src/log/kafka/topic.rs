@@ -12,9 +12,10 @@ use super::consume::{Shares, begin};
 use super::dead_letters::DeadLetters;
 use super::group::{Feed, FeedEnd, Group, Owner, Raw, feed};
 use super::health::Health;
+use super::health::client_fault;
 use super::producer::Producer;
 use super::seat::locked;
-use super::{Clients, Failed, client_fault};
+use super::{Clients, Failed};
 use crate::event::Timestamp;
 use crate::metrics::KafkaMetrics;
 

@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::access::{self, Roles};
 use super::config::{Clients, Config};
-use super::{client_fault, health};
+use super::health::{self, client_fault};
 
 /// A cluster that is there answers within this.
 const ASK: Duration = Duration::from_secs(10);
