@@ -4,6 +4,10 @@
 
 use criterion::{criterion_group, criterion_main};
 
+/// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[path = "parts/alias.rs"]
 mod alias;
 #[path = "parts/detect.rs"]
