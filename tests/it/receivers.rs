@@ -1,5 +1,6 @@
 //! Receivers that are not ours, installed by their packages' names and started on loopback: OpenSearch (Maven) for
-//! `_bulk` with its real per-item errors, VictoriaLogs (Go modules) for Splunk's HEC. What was sent is read back out of them.
+//! `_bulk` with its real per-item errors, VictoriaLogs (Go modules) for Splunk's HEC, and an OpenTelemetry Collector (`otelcol`)
+//! for its acknowledgements. What was sent is read back out of them.
 //!
 //! Each runs for one test and ends with it.
 
@@ -12,6 +13,8 @@ use serde_json::{Value, json};
 use crate::delivery::{Way, revision};
 use crate::judges;
 use crate::support::until;
+
+mod otelcol;
 
 const OPENSEARCH: &str = "org.opensearch.distribution.integ-test-zip:opensearch:2.19.1:zip";
 const VICTORIA_LOGS: &str = "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs";
