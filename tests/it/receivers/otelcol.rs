@@ -6,6 +6,7 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -15,7 +16,16 @@ use crate::delivery::{Way, revision};
 use crate::support::until;
 
 const ACKS: &str = "ack: { extension: ack }";
-const LOADED: Duration = Duration::from_secs(1);
+/// How far the clock moves at a time.
+const STEP: Duration = Duration::from_secs(1);
+
+/// Built once for all tests, which run beside each other. Go itself knows whether there is anything to build.
+static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
+    let binary = installed("otelcol");
+    let module = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/receivers/otelcol");
+    run(go().args(["build", "-buildvcs=false", "-o"]).arg(&binary).arg(".").current_dir(module));
+    binary
+});
 
 /// A collector that can be killed and started again where it was.
 struct Collector {
@@ -36,11 +46,9 @@ struct How {
 const WELL: How = How { token: "token", acks: ACKS, delay: "0s" };
 
 impl Collector {
-    /// None runs yet. Go itself knows whether there is anything to build.
+    /// None runs yet.
     fn build() -> Self {
-        let binary = installed("otelcol");
-        let module = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/receivers/otelcol");
-        run(go().args(["build", "-buildvcs=false", "-o"]).arg(&binary).arg(".").current_dir(module));
+        let binary = BINARY.clone();
         Self { child: None, binary, port: free_port(), files: tempfile::tempdir().unwrap() }
     }
 
@@ -206,7 +214,7 @@ fn opentelemetry_that_is_killed_loses_nothing_and_refuses_a_wrong_token() {
                 collector.kill();
                 collector.start(&WELL);
             });
-            way.pass(LOADED, "it to recover", || way.standing().0 == "ok").await;
+            way.pass(STEP, "it to recover", || way.standing().0 == "ok").await;
             way.until_delivered().await;
             way.stop().await;
         });
