@@ -140,6 +140,11 @@ impl Aliases {
         self.0.forget(tenant, user)
     }
 
+    /// What [`Aliases::forget`] answered with could not be told on: it answers with them once more.
+    pub fn not_forgotten(&self, tenant: &Tenant, user: &str, names: Vec<IdentifierHash>) {
+        self.0.not_forgotten(tenant, user, names);
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::alias::{self, Aliases};
 use crate::clock::Clock;
-use crate::event::{Account, AuthEvent, IdentifierHash, Outcome, Source};
+use crate::event::{AuthEvent, Source};
 use crate::http;
 use crate::log::kafka::{Clients, Failed};
 use crate::log::{AppendError, Appended, Log};
@@ -35,6 +35,7 @@ use crate::secret::Secret;
 
 pub mod attempts;
 mod body;
+mod deleted;
 pub mod fapi_proxy;
 pub mod file;
 mod items;
@@ -44,6 +45,7 @@ pub mod signature;
 mod token;
 pub mod webhook;
 
+use deleted::Deleted;
 use refused::Refused;
 use signature::SigningKey;
 use token::Token;
@@ -251,7 +253,14 @@ impl Intake {
             normalized.event
         };
         let mut events: Vec<AuthEvent> = events.into_iter().map(admit).collect();
-        let names: Vec<_> = events.iter().flat_map(|event| self.names_of_deleted(event)).collect();
+        // An account that is deleted is forgotten, and so is every identifier that is known to be its own.
+        let (mut deleted, mut names) = (Vec::new(), Vec::new());
+        for event in &events {
+            if let Some(user) = Deleted::of(event, &self.aliases) {
+                names.extend(user.events(event));
+                deleted.push(user);
+            }
+        }
         events.extend(names);
         let mut appended = self.log.append(events).await.map_err(|error| match error {
             AppendError::Overloaded => Refused::overloaded(),
@@ -260,6 +269,7 @@ impl Intake {
                 Refused::unavailable()
             }
         })?;
+        deleted.into_iter().for_each(Deleted::told);
         appended.truncate(notes.len());
         let label = source.as_str();
         for ((outcome, clamped, unknown_type), appended) in notes.into_iter().zip(&appended) {
@@ -276,22 +286,6 @@ impl Intake {
             }
         }
         Ok(appended)
-    }
-
-    /// An account that is deleted is forgotten, and so is every identifier that is known to be its own: each is told of by an
-    /// event of its own, in the same append.
-    fn names_of_deleted(&self, event: &AuthEvent) -> Vec<AuthEvent> {
-        let (Outcome::AccountDeleted, Source::ClerkWebhook, Some(Account::User(user))) =
-            (event.outcome, event.source, &event.account)
-        else {
-            return Vec::new();
-        };
-        let told = |(place, identifier): (usize, IdentifierHash)| AuthEvent {
-            id: format!("{}_{place}", event.id).into(),
-            account: Some(Account::Identifier(identifier)),
-            ..event.clone()
-        };
-        self.aliases.forget(&event.tenant, user).into_iter().enumerate().map(told).collect()
     }
 
     /// Counts a refusal and makes its answer.

@@ -123,6 +123,10 @@ impl Table {
         names
     }
 
+    pub(super) fn not_forgotten(&self, tenant: &Tenant, user: &str, names: Vec<IdentifierHash>) {
+        self.book().has_gone(Owner { tenant: tenant.clone(), user: user.into() }, names);
+    }
+
     /// Forgets `user`, whose names [`Table::forget`] will answer with.
     pub(super) fn let_go(&self, tenant: &Tenant, user: &str) {
         let mut book = self.book();

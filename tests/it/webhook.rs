@@ -223,6 +223,27 @@ async fn a_log_that_cannot_take_it_is_503_and_the_retry_is_taken() {
     assert_eq!(door.events().len(), 1);
 }
 
+#[tokio::test]
+async fn a_deletion_that_could_not_be_taken_finds_the_names_of_the_user_when_it_comes_again() {
+    let door = Door::webhooks(Config::default());
+    let body = |kind: &str, data: &str| {
+        format!(r#"{{"object":"event","type":"{kind}","instance_id":"ins_1","timestamp":1716883200000,"data":{data}}}"#)
+    };
+    let created = body("user.created", r#"{"id":"user_1","username":"alice"}"#);
+    let deleted = body("user.deleted", r#"{"id":"user_1","deleted":true}"#);
+    assert_eq!(door.send(request("msg_1", created.as_bytes())).await.0, StatusCode::NO_CONTENT);
+    door.log.set_fault(Some("disk is full"));
+    for _ in 0..2 {
+        assert_eq!(door.send(request("msg_2", deleted.as_bytes())).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    door.log.set_fault(None);
+    assert_eq!(door.send(request("msg_2", deleted.as_bytes())).await.0, StatusCode::NO_CONTENT);
+    let name = IdentifierKey::new(&[1; 32]).hash(&"ins_1".into(), "alice");
+    let told: Vec<_> = door.events().into_iter().skip(1).map(|event| (event.outcome, event.account.unwrap())).collect();
+    let gone = [Account::User("user_1".into()), Account::Identifier(name)];
+    assert_eq!(told, gone.map(|account| (Outcome::AccountDeleted, account)));
+}
+
 /// A body of which nothing ever comes.
 struct Stalled;
 
